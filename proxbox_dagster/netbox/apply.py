@@ -1,0 +1,234 @@
+"""The one place that writes to NetBox: a plan in lists, each bad row by itself, every row accounted for.
+
+NetBox takes a list all or none. A refused list is sent again without the rows that NetBox named (or halved until the
+bad row is alone). A list without an answer is looked up before it is sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from proxbox_dagster.netbox.errors import RowsRefused, WriteUncertain
+from proxbox_dagster.netbox.plan import Create, Plan, Update
+from proxbox_dagster.netbox.spec import (
+    ENDPOINT_FIELD,
+    MEMORY_FIELD,
+    FieldSpec,
+    Kind,
+    ModelSpec,
+    Outcome,
+    Ref,
+    Skip,
+)
+from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.values import encode
+
+UNCERTAIN_TRIES = 6
+"""How often a list without an answer is looked up and sent again, before its rows are given up as failed."""
+
+
+class Sender(Protocol):
+    """The writing half of :class:`proxbox_dagster.netbox.client.NetBoxClient`."""
+
+    def create(self, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]: ...
+
+    def update(self, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]: ...
+
+
+@dataclass
+class Applied:
+    """What became of a plan: each of its rows is in one of ``created``, ``updated`` and ``failed``."""
+
+    created: list[tuple[Create, int]] = field(default_factory=list)
+    updated: list[Update] = field(default_factory=list)
+    failed: list[Skip] = field(default_factory=list)
+
+
+class Writer:
+    """Writes plans. ``workers`` lists are under way at once; the client's own limit holds besides.
+
+    ``progress`` is called with the number of rows that a finished list brought to an end.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        state: NetBoxState,
+        *,
+        bulk_size: int = 75,
+        workers: int = 1,
+        progress: Callable[[int], None] | None = None,
+        pause: Callable[[float], None] | None = None,
+    ) -> None:
+        self._sender = sender
+        self._state = state
+        self._bulk = bulk_size
+        self._workers = max(1, workers)
+        self._progress = progress or (lambda _rows: None)
+        self._pause = pause
+
+    def apply(self, plan: Plan, applied: Applied | None = None) -> Applied:
+        """Write the plan. ``applied`` is filled as rows arrive, so that an interrupted run can report them.
+
+        Raises :class:`NetBoxUnreachable` and :class:`NetBoxRefused` from the client; refused rows do not raise.
+        """
+        done = applied if applied is not None else Applied()
+        spec = plan.object_class.spec
+        for wave in self._waves(spec, plan.creates, done):
+            self._each(wave, lambda part: self._create(spec, part, done))
+        self._each(plan.updates, lambda part: self._update(spec, part, done))
+        return done
+
+    def _each(self, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
+        parts = [list(items[start : start + self._bulk]) for start in range(0, len(items), self._bulk)]
+        if self._workers == 1 or len(parts) < 2:
+            for part in parts:
+                send(part)
+            return
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="netbox-write") as pool:
+            # list() re-raises the first error; the pool's exit waits for what is under way.
+            list(pool.map(send, parts))
+
+    # -- creating -----------------------------------------------------------------------------------------------
+
+    def _waves(self, spec: ModelSpec, creates: list[Create], done: Applied) -> Iterator[list[Create]]:
+        """Rows in an order in which rows of the same class that others refer to come first."""
+        waiting = creates
+        while waiting:
+            ready = [item for item in waiting if not self._waits(item)]
+            if not ready:
+                for item in waiting:
+                    self._fail(spec, item, "refers to a row of its own class that could not be made", done)
+                return
+            yield ready
+            sent = {id(item) for item in ready}
+            waiting = [item for item in waiting if id(item) not in sent]
+
+    def _waits(self, item: Create) -> bool:
+        refs = [value for value in item.values.values() if isinstance(value, Ref)]
+        for value in item.values.values():
+            if isinstance(value, frozenset):
+                refs += [part for part in value if isinstance(part, Ref)]
+        return any(not isinstance(self._state.resolve(ref), int) and self._state.is_expected(ref) for ref in refs)
+
+    def _create(self, spec: ModelSpec, part: list[Create], done: Applied) -> None:
+        for attempt in range(UNCERTAIN_TRIES):
+            try:
+                self._create_or_split(spec, part, done)
+                return
+            except WriteUncertain as trouble:
+                if attempt == UNCERTAIN_TRIES - 1:
+                    for item in part:
+                        self._fail(spec, item, f"{trouble}; looked up and sent again {UNCERTAIN_TRIES} times", done)
+                    return
+                if self._pause:
+                    self._pause(min(2.0**attempt, 15.0))
+                part = self._still_missing(spec, part, done)
+                if not part:
+                    return
+
+    def _still_missing(self, spec: ModelSpec, part: list[Create], done: Applied) -> list[Create]:
+        """After a list without an answer: what NetBox has of it counts as made, the rest is returned."""
+        self._state.reload(spec, [item.row for item in part])
+        missing: list[Create] = []
+        for item in part:
+            found = self._state.find(spec, item.row)
+            if found is None:
+                missing.append(item)
+            else:
+                self._made(spec, item, found, done)
+        return missing
+
+    def _create_or_split(self, spec: ModelSpec, part: list[Create], done: Applied) -> None:
+        if not part:
+            return
+        payload = [self._payload(spec, item.values) for item in part]
+        try:
+            answers = self._sender.create(spec.path, payload)
+        except RowsRefused as refusal:
+            for rest in self._without_bad(spec, part, refusal, refusal.by_index, done):
+                self._create(spec, rest, done)
+            return
+        for item, answer in zip(part, answers, strict=True):
+            self._made(spec, item, answer, done)
+        self._progress(len(part))
+
+    def _made(self, spec: ModelSpec, item: Create, answer: dict[str, Any], done: Applied) -> None:
+        self._state.put(spec, answer, made=True)
+        done.created.append((item, answer["id"]))
+
+    def _without_bad(
+        self, spec: ModelSpec, part: list[Any], refusal: RowsRefused, bad: dict[int, str], done: Applied
+    ) -> list[list[Any]]:
+        """The lists to send instead of a refused one; the rows that are at fault are recorded as failed."""
+        if bad:
+            for index, reason in bad.items():
+                if index < len(part):
+                    self._fail(spec, part[index], reason, done)
+            return [[item for index, item in enumerate(part) if index not in bad]]
+        if len(part) == 1:
+            self._fail(spec, part[0], str(refusal), done)
+            return []
+        middle = len(part) // 2
+        return [part[:middle], part[middle:]]
+
+    def _fail(self, spec: ModelSpec, item: Create | Update, reason: str, done: Applied) -> None:
+        done.failed.append(Skip(item.row.label, f"NetBox refused it: {reason}", Outcome.FAILED))
+        if isinstance(item, Create):
+            self._state.block(item.ref, f"{item.row.label} could not be made")
+
+    # -- updating -----------------------------------------------------------------------------------------------
+
+    def _update(self, spec: ModelSpec, part: list[Update], done: Applied) -> None:
+        if not part:
+            return
+        payload = []
+        for item in part:
+            values = {name: after for name, (_before, after) in item.changes.items()}
+            if item.memory is not None:
+                values[MEMORY_FIELD] = item.memory
+            if item.adopted:
+                values.setdefault(ENDPOINT_FIELD, self._state.endpoint)
+            payload.append({"id": item.row_id, **self._payload(spec, values)})
+        try:
+            answers = self._sender.update(spec.path, payload)
+        except RowsRefused as refusal:
+            position = {item.row_id: index for index, item in enumerate(part)}
+            bad = {position[row_id]: why for row_id, why in refusal.by_id.items() if row_id in position}
+            for rest in self._without_bad(spec, part, refusal, bad or refusal.by_index, done):
+                self._update(spec, rest, done)
+            return
+        for answer in answers:
+            self._state.put(spec, answer)
+        done.updated.extend(part)
+        self._progress(len(part))
+
+    # -- spelling -----------------------------------------------------------------------------------------------
+
+    def _payload(self, spec: ModelSpec, values: dict[str, Any]) -> dict[str, Any]:
+        body: dict[str, Any] = {}
+        custom: dict[str, Any] = {}
+        for name, value in values.items():
+            item = spec.by_name.get(name) or FieldSpec(name, "", kind=Kind.JSON)
+            sent = encode(item, self._ids(value))
+            if item.is_custom:
+                custom[item.custom_name] = sent
+            else:
+                body[name] = sent
+        if custom:
+            body["custom_fields"] = custom
+        return body
+
+    def _ids(self, value: Any) -> Any:
+        """References as ids, also inside of sets and the memory."""
+        if isinstance(value, Ref):
+            target = self._state.resolve(value)
+            return target if isinstance(target, int) else None
+        if isinstance(value, frozenset):
+            return frozenset(found for part in value if (found := self._ids(part)) is not None)
+        if isinstance(value, dict):
+            return {key: self._ids(part) for key, part in value.items()}
+        return value

@@ -1,0 +1,239 @@
+"""What a NetBox object class is to us: its identity, its fields with source and policy, and who owns its rows.
+
+A :class:`ModelSpec` is data. Stages declare specs and produce :class:`Desired` rows in terms of natural keys; the
+planner, the writer, ``docs/mapping.md`` and the asset descriptions all read the same spec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+OWNER_TAG = "proxbox"
+"""Slug of the tag on every row that this project made or adopted."""
+
+KEEP_TAG = "proxbox-keep"
+"""Slug of the tag by which a person says: never remove this."""
+
+MISSING_TAG = "proxbox-missing"
+"""Slug of the tag on rows whose source was proved gone."""
+
+ENDPOINT_FIELD = "cf.proxmox_endpoint"
+"""The custom field that says which endpoint a row of ours belongs to."""
+
+MEMORY_FIELD = "cf.proxbox_last_written"
+"""The custom field (JSON) with the managed values as we last wrote them."""
+
+MISSING_FIELD = "cf.proxbox_missing"
+"""The custom field (JSON) with the record of a missing source: since, confirmations, and the status before."""
+
+
+class Policy(StrEnum):
+    """When a field that differs from its source is written. See docs/mapping.md."""
+
+    ALWAYS = "always"  # mirrors Proxmox; a different value in NetBox is wrong
+    MANAGED = "managed"  # ours until a person changes it: only written while NetBox holds what we last wrote
+    FILL_IF_EMPTY = "fill_if_empty"  # written when NetBox has nothing there
+    CREATE_ONLY = "create_only"  # written when the row is made, never again
+    NEVER = "never"  # left out (by the settings)
+
+
+class Kind(StrEnum):
+    """How a field is read from and written to NetBox's REST API."""
+
+    VALUE = "value"
+    NUMBER = "number"  # decimals that NetBox may answer as text or float
+    REF = "ref"  # foreign key: an id, answered as a nested object
+    REFS = "refs"  # many to many
+    TAGS = "tags"
+    MEMBERS = "members"  # a list of texts to which ours are added (object types of a custom field)
+    DATETIME = "datetime"  # aware, compared in UTC at whole seconds
+    JSON = "json"
+    ADDRESS = "address"  # IP address with prefix length
+
+
+class Ownership(StrEnum):
+    """Which rows of a class we may change."""
+
+    ENDPOINT = "endpoint"  # tag ``proxbox`` and custom field ``proxmox_endpoint`` equal to this endpoint
+    SHARED = "shared"  # found or made by key; changed only where the row carries our mark
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Another row, by its class's index and natural key; nested Refs name parents of parents."""
+
+    index: str
+    key: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.index} {' / '.join(str(part) for part in self.key)}"
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One NetBox field. ``source`` and ``conversion`` are the words of docs/mapping.md.
+
+    ``name`` is NetBox's, or ``cf.NAME`` for a custom field. ``limit`` is the longest text that NetBox takes;
+    ``required`` means that a row without it cannot be made.
+    """
+
+    name: str
+    source: str
+    conversion: str = "as it is"
+    policy: Policy = Policy.ALWAYS
+    kind: Kind = Kind.VALUE
+    limit: int | None = None
+    required: bool = False
+
+    @property
+    def is_custom(self) -> bool:
+        return self.name.startswith("cf.")
+
+    @property
+    def custom_name(self) -> str:
+        return self.name.removeprefix("cf.")
+
+
+@dataclass(frozen=True)
+class UniqueKey:
+    """A unique constraint of NetBox that a foreign row may already hold.
+
+    ``fields``: the first is looked up by the filter ``lookup`` with many values at once, the others narrow by id.
+    """
+
+    fields: tuple[str, ...]
+    lookup: str
+    casefold: bool = False
+    fixed: tuple[tuple[str, str], ...] = ()
+    """Filters that hold for every lookup, as ``(("vrf_id", "null"),)``."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A NetBox object class as this project writes it.
+
+    ``index`` names the natural-key index that Refs point into; several specs of one REST ``path`` may share it.
+    ``update_only`` specs patch rows that another spec makes (primary addresses). ``missing_status`` is the status
+    that a marked row gets; ``stale_value`` likewise for the plugin's models.
+    """
+
+    name: str
+    path: str
+    model: str
+    identity: tuple[str, ...]
+    fields: tuple[FieldSpec, ...]
+    ownership: Ownership = Ownership.ENDPOINT
+    index: str = ""
+    plugin: bool = False
+    update_only: bool = False
+    unique: tuple[UniqueKey, ...] = ()
+    shared_mark: tuple[str, str] | None = None
+    """For shared classes: (field, value) that a row of ours has; ``None`` means the tag ``proxbox``."""
+    removal: str = "mark"
+    missing_status: str | None = None
+    label: str = "name"
+    """The field shown to people in tables."""
+    parent: str | None = None
+    """The field that refers to the row this one belongs to; covers of a read name such parents."""
+    ui_path: str | None = None
+    """NetBox's page of one row: ``/virtualization/virtual-machines/{id}/``."""
+
+    @property
+    def index_name(self) -> str:
+        return self.index or self.name
+
+    @cached_property
+    def by_name(self) -> Mapping[str, FieldSpec]:
+        return {item.name: item for item in self.fields}
+
+    @cached_property
+    def has_memory(self) -> bool:
+        return any(item.policy is Policy.MANAGED for item in self.fields)
+
+    def page(self, row_id: int) -> str:
+        """Path of the row's page in NetBox's UI."""
+        return (self.ui_path or f"/{self.path}/{{id}}/").format(id=row_id)
+
+
+@dataclass(frozen=True)
+class ObjectClass:
+    """One asset: the rows of one :class:`ModelSpec` that one stage writes. ``name`` becomes ``netbox/<name>``."""
+
+    name: str
+    spec: ModelSpec
+    title: str
+    description: str
+
+
+@dataclass(slots=True)
+class Row:
+    """A row that NetBox should have.
+
+    ``values`` maps field names to values, :class:`Ref`, tuples of Refs, ``None`` (known absent: cleared) or
+    ``UNOBSERVED`` (left alone). ``label`` names it for people; ``link`` is its place in Proxmox's UI.
+    """
+
+    values: dict[str, Any]
+    label: str
+    link: str | None = None
+
+
+class Outcome(StrEnum):
+    SKIPPED = "skipped"  # seen, and rightly not written
+    FAILED = "failed"  # seen, should have been written, could not
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An object that was seen and does not arrive in NetBox, with the reason and what to do."""
+
+    label: str
+    reason: str
+    outcome: Outcome = Outcome.SKIPPED
+    key: tuple[Any, ...] | None = None
+    """Identity of the row it would have been, where known: such a row is not removed."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a read proved: rows of ours inside it that are not desired any more have lost their source.
+
+    ``everything`` covers all rows of the endpoint; else only those whose ``parent`` is among ``parents``.
+    """
+
+    everything: bool = False
+    parents: frozenset[Ref] = frozenset()
+    reason: str = ""
+    """When not everything is covered: why, for the operator."""
+
+
+NOTHING_COVERED = Coverage()
+
+
+@dataclass
+class Desired:
+    """What one object class should hold after the run, as the pure mapping gives it."""
+
+    object_class: ObjectClass
+    rows: list[Row] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    coverage: Coverage = NOTHING_COVERED
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def skip(self, label: str, reason: str, key: tuple[Any, ...] | None = None) -> None:
+        self.skips.append(Skip(label, reason, Outcome.SKIPPED, key))
+
+    def fail(self, label: str, reason: str, key: tuple[Any, ...] | None = None) -> None:
+        self.skips.append(Skip(label, reason, Outcome.FAILED, key))
+
+
+def shorten(text: str, limit: int | None) -> str:
+    """``text`` cut to ``limit`` characters with an ellipsis, as NetBox would otherwise refuse the row."""
+    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,300 @@
+"""What NetBox holds of one endpoint: read once per run, narrowed, and kept true by our own writes.
+
+Rows are kept as NetBox answers them, per REST path, with the union of the fields that any spec of that path needs.
+Each spec's natural-key index maps identities to ids; :meth:`NetBoxState.resolve` turns a :class:`Ref` into an id.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from proxbox_dagster.netbox.spec import (
+    ENDPOINT_FIELD,
+    MEMORY_FIELD,
+    MISSING_FIELD,
+    OWNER_TAG,
+    ModelSpec,
+    Ownership,
+    Ref,
+    Row,
+    UniqueKey,
+)
+from proxbox_dagster.netbox.values import decode, normal
+
+VALUES_PER_REQUEST = 80
+"""Values of one filter in one GET: keeps the request line under the 4,094 bytes that gunicorn takes."""
+
+
+class Reader(Protocol):
+    """The reading half of :class:`proxbox_dagster.netbox.client.NetBoxClient`."""
+
+    def read(
+        self, path: str, filters: dict[str, Any] | None = ..., fields: Sequence[str] = ...
+    ) -> list[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A reference that leads nowhere, with the reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A reference to a row that this plan makes; it has no id yet."""
+
+    ref: Ref
+
+
+Resolved = int | Pending | Blocked
+
+
+@dataclass
+class _Table:
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    loaded: bool = False
+    keys: dict[str, dict[tuple[Any, ...], int]] = field(default_factory=dict)
+    """Per index name: identity to id."""
+    twice: dict[str, dict[tuple[Any, ...], list[int]]] = field(default_factory=dict)
+
+
+class NetBoxState:
+    """The part of NetBox that one run over one endpoint needs. Thread-safe for loading."""
+
+    def __init__(self, reader: Reader, endpoint: str, specs: Iterable[ModelSpec]) -> None:
+        self.endpoint = endpoint
+        self.specs = {spec.name: spec for spec in specs}
+        self._reader = reader
+        self._tables: dict[str, _Table] = defaultdict(_Table)
+        self._asked: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
+        self._pending: set[Ref] = set()
+        self._blocked: dict[Ref, str] = {}
+        self._made: dict[str, set[int]] = defaultdict(set)
+        self._by_index: dict[str, ModelSpec] = {}
+        for spec in self.specs.values():
+            if spec.index_name not in self._by_index or not spec.update_only:
+                self._by_index[spec.index_name] = spec
+        self._fields = {path: self._wanted_fields(path) for path in {spec.path for spec in self.specs.values()}}
+        self._lock = threading.RLock()
+
+    # -- what is read -------------------------------------------------------------------------------------------
+
+    def _wanted_fields(self, path: str) -> list[str]:
+        names = {"id"}
+        for spec in self.specs.values():
+            if spec.path == path:
+                for item in (*(item.name for item in spec.fields), *_BOOKKEEPING.get(spec.ownership, ())):
+                    names.add("custom_fields" if item.startswith("cf.") else item)
+                names |= {name for key in spec.unique for name in key.fields}
+                names |= {spec.shared_mark[0]} if spec.shared_mark else set()
+        return sorted(names)
+
+    def load(self, spec: ModelSpec) -> None:
+        """Read this endpoint's rows of the spec's path, once. Shared classes are looked up by key instead."""
+        with self._lock:
+            table = self._tables[spec.path]
+            if table.loaded or spec.ownership is Ownership.SHARED:
+                return
+            for row in self._reader.read(spec.path, {ENDPOINT_FILTER: self.endpoint}, self._fields[spec.path]):
+                self._put(spec.path, row)
+            table.loaded = True
+
+    def look_up(self, spec: ModelSpec, key: UniqueKey, rows: Iterable[Row]) -> list[dict[str, Any]]:
+        """NetBox rows, ours or not, that hold a unique key of ``rows``; read in requests of many values each.
+
+        Rows whose parent is new in this run are left out: NetBox cannot hold anything under it.
+        """
+        groups: dict[tuple[tuple[str, int], ...], set[Any]] = defaultdict(set)
+        first, *others = key.fields
+        for row in rows:
+            value = (
+                normal(spec.by_name[first], row.values.get(first)) if first in spec.by_name else row.values.get(first)
+            )
+            narrow = self._narrow(others, row)
+            if value is not None and narrow is not None:
+                groups[narrow].add(value)
+        found: list[dict[str, Any]] = []
+        for narrow, values in groups.items():
+            ordered = sorted(values, key=str)
+            for start in range(0, len(ordered), VALUES_PER_REQUEST):
+                filters: dict[str, Any] = {key.lookup: ordered[start : start + VALUES_PER_REQUEST]}
+                filters.update({f"{name}_id": row_id for name, row_id in narrow})
+                filters.update(dict(key.fixed))
+                found += self._reader.read(spec.path, filters, self._fields[spec.path])
+        return found
+
+    def _narrow(self, fields: Sequence[str], row: Row) -> tuple[tuple[str, int], ...] | None:
+        narrow: list[tuple[str, int]] = []
+        for name in fields:
+            ref = row.values.get(name)
+            target = self.resolve(ref) if isinstance(ref, Ref) else ref
+            if not isinstance(target, int) or (isinstance(ref, Ref) and self.is_new(ref.index, target)):
+                return None
+            narrow.append((name, target))
+        return tuple(narrow)
+
+    def load_shared(self, spec: ModelSpec, rows: Sequence[Row]) -> None:
+        """Look up the rows of a shared class by its first unique key, each key once per run."""
+        with self._lock:
+            asked = self._asked[spec.index_name]
+            fresh = [row for row in rows if self.key_of(spec, row) not in asked]
+            asked.update(self.key_of(spec, row) for row in fresh)
+            for found in self.look_up(spec, spec.unique[0], fresh):
+                self._put(spec.path, found)
+
+    def reload(self, spec: ModelSpec, rows: Sequence[Row]) -> None:
+        """Read again after a write without an answer."""
+        with self._lock:
+            if spec.ownership is Ownership.SHARED:
+                for found in self.look_up(spec, spec.unique[0], rows):
+                    self._put(spec.path, found)
+            else:
+                self._tables[spec.path].loaded = False
+                self.load(spec)
+
+    # -- what is known ------------------------------------------------------------------------------------------
+
+    def put(self, spec: ModelSpec, row: dict[str, Any], *, made: bool = False) -> None:
+        """Take in a row as NetBox answered it to a write."""
+        with self._lock:
+            self._put(spec.path, row)
+            if made:
+                self._made[spec.index_name].add(row["id"])
+
+    def _put(self, path: str, row: dict[str, Any]) -> None:
+        table = self._tables[path]
+        wanted = self._fields[path]
+        row = table.rows[row["id"]] = {name: row[name] for name in wanted if name in row}
+        for spec in self.specs.values():
+            if spec.path == path and not spec.update_only:
+                key = self.identity(spec, row)
+                if key is None:
+                    continue
+                index = table.keys.setdefault(spec.index_name, {})
+                other = index.setdefault(key, row["id"])
+                if other != row["id"]:
+                    twice = table.twice.setdefault(spec.index_name, {}).setdefault(key, [other])
+                    if row["id"] not in twice:
+                        twice.append(row["id"])
+
+    def forget(self, spec: ModelSpec, row_id: int) -> None:
+        """Drop a row that was deleted."""
+        with self._lock:
+            row = self._tables[spec.path].rows.pop(row_id, None)
+            key = self.identity(spec, row) if row else None
+            if key is not None:
+                self._tables[spec.path].keys.get(spec.index_name, {}).pop(key, None)
+
+    def identity(self, spec: ModelSpec, row: dict[str, Any]) -> tuple[Any, ...] | None:
+        """A NetBox row's identity with ids for parents; ``None`` when a part of it is empty."""
+        key = tuple(decode(spec.by_name[name], row) for name in spec.identity)
+        return None if any(part is None for part in key) else key
+
+    def key_of(self, spec: ModelSpec, row: Row) -> tuple[Any, ...]:
+        """A desired row's identity in natural form (Refs stay Refs)."""
+        return tuple(
+            value if isinstance(value := row.values[name], Ref) else normal(spec.by_name[name], value)
+            for name in spec.identity
+        )
+
+    def find(self, spec: ModelSpec, row: Row) -> dict[str, Any] | None:
+        """The NetBox row of this identity, or ``None``."""
+        key = self._resolved_key(self.key_of(spec, row))
+        row_id = self._tables[spec.path].keys.get(spec.index_name, {}).get(key) if key is not None else None
+        return None if row_id is None else self._tables[spec.path].rows.get(row_id)
+
+    def _resolved_key(self, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        parts: list[Any] = []
+        for part in key:
+            target = self.resolve(part) if isinstance(part, Ref) else part
+            if isinstance(target, Pending | Blocked):
+                return None
+            parts.append(target)
+        return tuple(parts)
+
+    def duplicates(self, spec: ModelSpec) -> dict[tuple[Any, ...], list[int]]:
+        """Identities that several NetBox rows hold."""
+        return self._tables[spec.path].twice.get(spec.index_name, {})
+
+    def rows(self, spec: ModelSpec) -> list[dict[str, Any]]:
+        """All rows known of the spec's path."""
+        return list(self._tables[spec.path].rows.values())
+
+    def row(self, spec: ModelSpec, row_id: int) -> dict[str, Any] | None:
+        return self._tables[spec.path].rows.get(row_id)
+
+    def is_new(self, index: str, row_id: int) -> bool:
+        """True for a row that this run made."""
+        return row_id in self._made[index]
+
+    # -- references ---------------------------------------------------------------------------------------------
+
+    def resolve(self, ref: Ref) -> Resolved:
+        """A reference's id, or that the row is still to be made, or why it leads nowhere."""
+        if ref in self._blocked:
+            return Blocked(self._blocked[ref])
+        spec = self._by_index.get(ref.index)
+        if spec is None:
+            return Blocked(f"{ref.index} is not written by this run's settings")
+        if spec.ownership is Ownership.ENDPOINT:
+            self.load(spec)
+        parts: list[Any] = []
+        for name, part in zip(spec.identity, ref.key, strict=True):
+            target = self.resolve(part) if isinstance(part, Ref) else normal(spec.by_name[name], part)
+            if isinstance(target, Blocked):
+                return target
+            if isinstance(target, Pending):
+                return Pending(ref) if ref in self._pending else Blocked(f"{ref} is not in NetBox")
+            parts.append(target)
+        row_id = self._tables[spec.path].keys.get(spec.index_name, {}).get(tuple(parts))
+        if row_id is None and spec.ownership is Ownership.SHARED and spec.unique:
+            row_id = self._ask_shared(spec, ref, tuple(parts))
+        if row_id is not None:
+            return row_id
+        if ref in self._pending:
+            return Pending(ref)
+        return Blocked(f"{ref} is not in NetBox")
+
+    def _ask_shared(self, spec: ModelSpec, ref: Ref, parts: tuple[Any, ...]) -> int | None:
+        if ref not in self._pending:
+            self.load_shared(spec, [Row(dict(zip(spec.identity, ref.key, strict=True)), str(ref))])
+        return self._tables[spec.path].keys.get(spec.index_name, {}).get(parts)
+
+    def expect(self, ref: Ref) -> None:
+        """Note that this plan makes the row of ``ref``."""
+        self._pending.add(ref)
+
+    def is_expected(self, ref: Ref) -> bool:
+        """True while the row of ``ref`` is planned and not yet made."""
+        return ref in self._pending
+
+    def block(self, ref: Ref, reason: str) -> None:
+        """Note that the row of ``ref`` will not come, so that what refers to it says why."""
+        self._pending.discard(ref)
+        self._blocked.setdefault(ref, reason)
+
+    # -- ownership ----------------------------------------------------------------------------------------------
+
+    def owner_of(self, row: dict[str, Any]) -> str | None:
+        """The endpoint that the row says it belongs to."""
+        value = (row.get("custom_fields") or {}).get(ENDPOINT_FIELD.removeprefix("cf."))
+        return str(value) if value else None
+
+    def is_ours(self, spec: ModelSpec, row: dict[str, Any]) -> bool:
+        """True where the row may be changed: see :class:`Ownership`."""
+        if spec.ownership is Ownership.SHARED and spec.shared_mark:
+            name, value = spec.shared_mark
+            return decode(spec.by_name[name], row) == value
+        tagged = "tags" not in spec.by_name or OWNER_TAG in decode(spec.by_name["tags"], row)
+        if spec.ownership is Ownership.SHARED:
+            return tagged
+        return tagged and self.owner_of(row) == self.endpoint
+
+
+ENDPOINT_FILTER = "cf_" + ENDPOINT_FIELD.removeprefix("cf.")
+_BOOKKEEPING = {Ownership.ENDPOINT: (ENDPOINT_FIELD, MEMORY_FIELD, MISSING_FIELD)}
