@@ -1,0 +1,34 @@
+"""THE table: the twelve stages in order. Assets, jobs, the command line and docs/mapping.md derive from it."""
+
+from __future__ import annotations
+
+from proxbox_dagster.netbox.spec import ModelSpec, ObjectClass, Ownership
+from proxbox_dagster.stages import devices, storage, virtual_machines
+from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
+
+STAGES: tuple[Stage, ...] = (
+    devices.STAGE,
+    storage.STAGE,
+    virtual_machines.STAGE,
+)
+"""The stages by number."""
+
+BY_NAME: dict[str, Stage] = {stage.name: stage for stage in STAGES}
+
+
+def object_classes(*, plugin: bool = True) -> tuple[ObjectClass, ...]:
+    """Every object class in the order in which it is written."""
+    return tuple(item for stage in STAGES for item in stage.classes(plugin=plugin))
+
+
+def specs(*, plugin: bool = True) -> tuple[ModelSpec, ...]:
+    """Every :class:`ModelSpec` once, in the order of first use."""
+    return tuple({item.spec.name: item.spec for item in object_classes(plugin=plugin)}.values())
+
+
+def owned_models(*, plugin: bool = True) -> tuple[str, ...]:
+    """The NetBox models whose rows carry an endpoint's name."""
+    return tuple(sorted({spec.model for spec in specs(plugin=plugin) if spec.ownership is Ownership.ENDPOINT}))
+
+
+__all__ = ["BY_NAME", "STAGES", "Inputs", "Stage", "StageContext", "object_classes", "owned_models", "specs"]

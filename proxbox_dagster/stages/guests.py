@@ -1,0 +1,115 @@
+"""The guests of an endpoint as every guest stage sees them: which there are, and what of each was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxbox_dagster.facts import UNOBSERVED, Fetched, Gap, guest_key
+from proxbox_dagster.netbox.spec import Coverage, Desired, Ref
+from proxbox_dagster.proxmox.parse.disks import Disk, disks
+from proxbox_dagster.proxmox.parse.problem import ParseProblem
+from proxbox_dagster.stages.common import vm_ref
+from proxbox_dagster.stages.stage import Inputs, StageContext
+
+MAX_DISK_MIB = 2_147_483_647
+"""The largest size that NetBox's column holds."""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """One QEMU machine or LXC container. ``config`` is ``None`` when it was not observed; ``gap`` then says why."""
+
+    kind: str
+    vmid: int
+    node: str
+    row: Mapping[str, Any]
+    config: Mapping[str, Any] | None
+    gap: Gap | None
+
+    @property
+    def key(self) -> str:
+        """``qemu/100``, the guest's name in Proxmox's own paths."""
+        return guest_key(self.kind, self.vmid)
+
+    @property
+    def label(self) -> str:
+        """What people know the guest by."""
+        name = self.name
+        return f"{name} ({self.key})" if isinstance(name, str) else self.key
+
+    @property
+    def name(self) -> Any:
+        """The configured name, else what the node broadcast; ``UNOBSERVED`` when neither could be read."""
+        if self.config is not None:
+            given = self.config.get("hostname" if self.kind == "lxc" else "name")
+            if given:
+                return str(given)
+        named = self.row.get("name")
+        if named is UNOBSERVED or (not named and self.config is None):
+            return UNOBSERVED
+        return str(named) if named and self.config is None else f"vm-{self.vmid}"
+
+    @property
+    def is_template(self) -> bool:
+        return bool((self.config or {}).get("template") or self.row.get("template"))
+
+
+def guests(inputs: Inputs, context: StageContext) -> Iterator[Guest]:
+    """The guests in scope, by VMID, with their configurations."""
+    read, configs = inputs["guests"], inputs["guest_configs"]
+    by_guest = {(row["type"], row["vmid"]): row["config"] for row in configs.rows}
+    for row in sorted(read.rows, key=lambda row: (row["vmid"], row["type"])):
+        kind, vmid = row["type"], row["vmid"]
+        if not context.scope.guest(vmid, row["node"]):
+            continue
+        config = by_guest.get((kind, vmid))
+        gap = None if config is not None else configs.gap("guest", guest_key(kind, vmid)) or _node_gap(configs, row)
+        yield Guest(kind, vmid, row["node"], row, config, gap)
+
+
+def _node_gap(read: Fetched, row: Mapping[str, Any]) -> Gap | None:
+    return read.gap("node", str(row["node"]))
+
+
+def unreadable(guest: Guest, desired: Desired, key: tuple[Any, ...] | None = None) -> bool:
+    """True when the guest's configuration was not observed; a read that failed is put down as a failure."""
+    if guest.config is not None:
+        return False
+    gap = guest.gap
+    if gap is not None and not gap.is_error:
+        desired.skip(guest.label, gap.reason, key)
+    else:
+        reason = gap.reason if gap else "Proxmox gave no configuration for it"
+        desired.fail(guest.label, f"its configuration could not be read: {reason}", key)
+    return True
+
+
+def guest_coverage(context: StageContext, read: list[Guest]) -> Coverage:
+    """For classes under a guest: rows of every guest whose configuration was read are covered."""
+    parents: frozenset[Ref] = frozenset(
+        vm_ref(context, guest.kind, guest.vmid) for guest in read if guest.config is not None
+    )
+    return Coverage(parents=parents, reason="only guests whose configuration was read are covered")
+
+
+def synced_disks(guest: Guest) -> tuple[list[Disk], list[tuple[str, str]]]:
+    """The entries of the configuration that are virtual disks in NetBox, and the others that people may ask about.
+
+    CD-ROM and cloud-init drives are no disks and unused volumes belong to no drive: neither is mentioned. A disk
+    passed through from the node counts when its size is known. The second list has (key, reason).
+    """
+    found: list[Disk] = []
+    left_out: list[tuple[str, str]] = []
+    for key, disk in disks(guest.config or {}, guest.kind).items():
+        if isinstance(disk, ParseProblem):
+            left_out.append((key, f"{key} cannot be read: {disk.reason} ({disk.text})"))
+        elif disk.kind == "bind":
+            left_out.append((key, f"{key} is a bind mount of a directory of the node, not a disk"))
+        elif disk.kind in ("disk", "passthrough"):
+            if disk.size is None:
+                left_out.append((key, f"{key} has no size in its configuration, which NetBox needs"))
+            else:
+                found.append(disk)
+    return found, left_out

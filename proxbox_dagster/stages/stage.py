@@ -1,0 +1,61 @@
+"""What a stage is: its place in the pipeline, its sources, its object classes, and its pure mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from proxbox_dagster.facts import Fetched
+from proxbox_dagster.netbox.spec import Desired, ObjectClass
+from proxbox_dagster.scope import Scope
+from proxbox_dagster.settings import AddressConfig
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a mapping may know besides its sources; all of it from the settings, nothing from a server.
+
+    ``host`` and ``port`` are the endpoint's first host, for links into Proxmox's UI. ``owned_models`` are the NetBox
+    models that carry our custom fields.
+    """
+
+    endpoint: str
+    host: str = "localhost"
+    port: int = 8006
+    user: str = "root@pam"
+    token_name: str | None = None
+    verify_ssl: bool = True
+    site: str | None = None
+    cluster: str | None = None
+    plugin: bool = True
+    scope: Scope = field(default_factory=Scope)
+    addresses: AddressConfig = field(default_factory=lambda: AddressConfig.model_validate({}))
+    owned_models: tuple[str, ...] = ()
+
+    def link(self, place: str) -> str:
+        """The page of ``node/pve1``, ``qemu/100`` or ``storage/pve1/local`` in Proxmox's own UI."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"https://{host}:{self.port}/#v1:0:={place}"
+
+
+Inputs = Mapping[str, Fetched]
+Build = Callable[[Inputs, StageContext], list[Desired]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the twelve. ``upstream`` are stages whose rows this one's rows refer to."""
+
+    number: int
+    name: str
+    group: str
+    title: str
+    description: str
+    sources: tuple[str, ...]
+    object_classes: tuple[ObjectClass, ...]
+    upstream: tuple[str, ...]
+    build: Build
+
+    def classes(self, *, plugin: bool) -> tuple[ObjectClass, ...]:
+        """The object classes that are written with or without the plugin's models."""
+        return tuple(item for item in self.object_classes if plugin or not item.spec.plugin)

@@ -1,0 +1,109 @@
+"""Stage 2: the cluster's storages, in the plugin's storage rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxbox_dagster.netbox.spec import Desired, FieldSpec, Kind, ModelSpec, ObjectClass, Row, UniqueKey
+from proxbox_dagster.stages.common import ENDPOINT, TAGS, cluster_ref, covered, owned
+from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
+
+_TEXTS = {
+    # NetBox field: longest text
+    "path": 255,
+    "nodes": None,
+    "server": 255,
+    "username": 255,
+    "export": 255,
+    "share": 255,
+    "pool": 255,
+    "monhost": 512,
+    "namespace": 255,
+    "datastore": 255,
+    "subdir": 255,
+    "mountpoint": 255,
+    "is_mountpoint": 255,
+    "preallocation": 50,
+    "format": 100,
+}
+
+STORAGE = ModelSpec(
+    name="storage",
+    path="plugins/proxbox/storage",
+    model="netbox_proxbox.proxmoxstorage",
+    identity=("cf.proxmox_endpoint", "name"),
+    fields=(
+        ENDPOINT,
+        FieldSpec("cluster", "—", "the endpoint's NetBox cluster", kind=Kind.REF, required=True),
+        FieldSpec("name", "/storage storage", limit=255, required=True),
+        FieldSpec("storage_type", "/storage type", limit=100),
+        FieldSpec("content", "/storage content", "in alphabetical order", limit=255),
+        *(FieldSpec(name, f"/storage {name}", limit=limit) for name, limit in _TEXTS.items()),
+        FieldSpec("port", "/storage port"),
+        FieldSpec("shared", "/storage shared", "else what the nodes see; false when neither says"),
+        FieldSpec("enabled", "/storage disable", "its opposite"),
+        FieldSpec("prune_backups", "/storage prune-backups", limit=512),
+        FieldSpec("max_protected_backups", "/storage max-protected-backups"),
+        FieldSpec("raw_config", "/storage", "the whole entry", kind=Kind.JSON),
+        TAGS,
+    ),
+    plugin=True,
+    unique=(UniqueKey(("name", "cluster"), "name"),),
+    removal="mark",
+)
+
+STORAGES = ObjectClass("storage", STORAGE, "Storage", "The cluster's storages, in the plugin's storage rows.")
+
+
+def build(inputs: Inputs, context: StageContext) -> list[Desired]:
+    """Desired storage rows from ``storage`` and ``node_storage``."""
+    if not context.plugin:
+        return []
+    read = inputs["storage"]
+    seen_shared = {row["storage"]: bool(row["shared"]) for row in inputs["node_storage"].rows if row["shared"]}
+    desired = Desired(STORAGES, coverage=covered(context, read))
+    for row in read.rows:
+        name = row["storage"]
+        if not context.scope.storage(name) and not context.scope.is_full:
+            continue
+        values = {
+            "cluster": cluster_ref(context),
+            "name": name,
+            "storage_type": row["type"],
+            "content": _sorted_list(row["content"]),
+            **{key: row[key] for key in _TEXTS if key != "nodes"},
+            "nodes": _sorted_list(row["nodes"]),
+            "port": row["port"],
+            "shared": bool(row["shared"]) if row["shared"] is not None else seen_shared.get(name, False),
+            "enabled": not row["disable"],
+            "prune_backups": row["prune-backups"],
+            "max_protected_backups": row["max-protected-backups"],
+            "raw_config": _in_order(row["raw"] or {}),
+        }
+        desired.rows.append(Row(owned(context, values), name, context.link(f"storage/{name}")))
+    return [desired]
+
+
+def _sorted_list(text: str | None) -> str | None:
+    """Proxmox gives sets as lists in any order; one order keeps a second run from writing."""
+    return ",".join(sorted(part.strip() for part in text.split(",") if part.strip())) if text else None
+
+
+def _in_order(raw: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _sorted_list(value) if key in ("content", "nodes") and isinstance(value, str) else value
+        for key, value in sorted(raw.items())
+    }
+
+
+STAGE = Stage(
+    number=2,
+    name="storage",
+    group="infrastructure",
+    title="Storage",
+    description="The cluster's storages, in the plugin's storage rows.",
+    sources=("storage", "node_storage"),
+    object_classes=(STORAGES,),
+    upstream=("devices",),
+    build=build,
+)
