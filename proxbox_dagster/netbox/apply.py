@@ -45,6 +45,7 @@ class Applied:
     created: list[tuple[Create, int]] = field(default_factory=list)
     updated: list[Update] = field(default_factory=list)
     failed: list[Skip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Writer:

@@ -1,0 +1,220 @@
+"""The table of stages turned into Dagster: source assets that are observed, and one op of assets per stage."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from proxbox_dagster import stages
+from proxbox_dagster.facts import Fetched
+from proxbox_dagster.failures import spoken
+from proxbox_dagster.metadata import reasons_table
+from proxbox_dagster.netbox.spec import Desired, ObjectClass
+from proxbox_dagster.proxmox.sources import SOURCES, Source, data_version
+from proxbox_dagster.report import ClassReport
+from proxbox_dagster.run import EndpointRun
+from proxbox_dagster.stages.stage import Stage
+
+CODE_VERSION = "1"
+"""Raised when a mapping changes what it writes, so that the UI shows what is out of date."""
+
+SUMMARY_STEP = "run_summary"
+
+
+def source_key(name: str) -> dg.AssetKey:
+    return dg.AssetKey(["proxmox", name])
+
+
+def class_key(name: str) -> dg.AssetKey:
+    return dg.AssetKey(["netbox", name])
+
+
+# -- sources ----------------------------------------------------------------------------------------------------
+
+
+def _source_spec(source: Source, partitions: dg.PartitionsDefinition[str], owners: list[str]) -> dg.AssetSpec:
+    columns = [dg.TableColumn(column.name, column.type, description=column.description) for column in source.columns]
+    spec = dg.AssetSpec(
+        source_key(source.name),
+        description=f"{source.description}\n\nProxmox: `GET {source.path}`. Needs {source.privilege}.",
+        group_name="proxmox",
+        kinds={"proxmox"},
+        owners=owners,
+        partitions_def=partitions,
+        metadata={
+            "dagster/column_schema": dg.TableSchema(columns=columns),
+            "path": source.path,
+            "privilege": source.privilege,
+        },
+    )
+    return spec.with_io_manager_key("proxmox_io")
+
+
+def source_assets(partitions: dg.PartitionsDefinition[str], owners: list[str]) -> dg.AssetsDefinition:
+    """All sources in one op: they share a session, and what is shared between them is read once."""
+
+    @dg.multi_observable_source_asset(
+        name="observe_proxmox",
+        specs=[_source_spec(source, partitions, owners) for source in SOURCES.values()],
+        can_subset=True,
+        required_resource_keys={"proxbox"},
+    )
+    def observe_proxmox(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
+        run = _run_of(context)
+        names = [key.path[-1] for key in sorted(context.selected_asset_keys)]
+        with spoken():
+            run.proxmox.prefetch(names)
+        for name in names:
+            with spoken():
+                fetched = run.fetched(name)
+            yield dg.ObserveResult(
+                asset_key=source_key(name),
+                data_version=dg.DataVersion(data_version(fetched)),
+                metadata=_observed(fetched),
+            )
+
+    return observe_proxmox
+
+
+def _observed(fetched: Fetched) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "rows": len(fetched.frame),
+        "requests": fetched.requests,
+        "seconds": round(fetched.seconds, 3),
+        "complete": fetched.complete,
+    }
+    errors = [gap for gap in fetched.gaps if gap.is_error]
+    if fetched.gaps:
+        data["not_observed"] = len(fetched.gaps)
+        shown = errors or list(fetched.gaps)
+        lines = [f"- {gap.level} {gap.name}: {gap.kind}: {gap.reason}" for gap in shown[:50]]
+        data["gaps"] = dg.MetadataValue.md("\n".join(lines))
+    return data
+
+
+# -- stages -----------------------------------------------------------------------------------------------------
+
+
+def _class_out(stage: Stage, item: ObjectClass, owners: list[str]) -> dg.AssetOut:
+    spec = item.spec
+    columns = [
+        dg.TableColumn(entry.name, str(entry.kind), description=f"{entry.source}; {entry.conversion} ({entry.policy})")
+        for entry in spec.fields
+    ]
+    return dg.AssetOut(
+        key=class_key(item.name),
+        description=f"{item.description}\n\nNetBox model `{spec.model}`, `/api/{spec.path}/`. "
+        f"Fields and their rules: docs/mapping.md, stage {stage.number}.",
+        group_name=stage.group,
+        kinds={"netbox"},
+        owners=owners,
+        io_manager_key="netbox_io",
+        code_version=CODE_VERSION,
+        is_required=False,
+        tags={"proxbox/stage": stage.name},
+        metadata={
+            "dagster/column_schema": dg.TableSchema(columns=columns),
+            "dagster/table_name": spec.model,
+            "stage": stage.number,
+            "identity": ", ".join(spec.identity),
+        },
+    )
+
+
+def stage_assets(
+    stage: Stage, partitions: dg.PartitionsDefinition[str], owners: list[str], *, plugin: bool
+) -> dg.AssetsDefinition | None:
+    """One stage as one op; ``None`` for a stage that has no object class without the plugin."""
+    classes = stage.classes(plugin=plugin)
+    if not classes:
+        return None
+    upstream = [class_key(item.name) for name in stage.upstream for item in stages.BY_NAME[name].classes(plugin=plugin)]
+
+    @dg.multi_asset(
+        name=stage.name,
+        description=f"Stage {stage.number}: {stage.description}",
+        outs={item.name: _class_out(stage, item, owners) for item in classes},
+        ins={source: dg.AssetIn(source_key(source)) for source in stage.sources},
+        deps=upstream,
+        can_subset=True,
+        partitions_def=partitions,
+        required_resource_keys={"proxbox"},
+        op_tags={"dagster/priority": str(100 - stage.number), "proxbox/stage": stage.name},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "accounted",
+                asset=class_key(item.name),
+                description="Every object seen was created, updated, found unchanged, or skipped with a reason.",
+            )
+            for item in classes
+        ],
+    )
+    def stage_op(context: dg.AssetExecutionContext, **inputs: Fetched) -> Iterator[Any]:
+        run = _run_of(context)
+        _gate(context, run)
+        desired = run.build(stage, inputs)
+        failed: list[ClassReport] = []
+        for item in classes:
+            if item.name not in context.op_execution_context.selected_output_names:
+                continue
+            yield dg.Output(desired.get(item.name, Desired(item)), output_name=item.name)
+            report = run.reports[item.name]
+            failed += [report] if report.failed else []
+            yield _accounted(report)
+        if failed and not _has_summary(context):
+            raise dg.Failure(_failed_line(failed), allow_retries=False)
+
+    return stage_op
+
+
+def _accounted(report: ClassReport) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = dict(report.counts())
+    if report.failures:
+        metadata["failures"] = dg.MetadataValue.md(reasons_table(report.failures))
+    return dg.AssetCheckResult(
+        check_name="accounted",
+        asset_key=class_key(report.object_class),
+        passed=report.accounted and not report.failed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata=metadata,
+    )
+
+
+def _failed_line(reports: list[ClassReport]) -> str:
+    parts = []
+    for report in reports:
+        first = report.failures[0]
+        more = f" and {report.failed - 1} more" if report.failed > 1 else ""
+        parts.append(f"{report.object_class}: {first.label}: {first.reason}{more}")
+    return "; ".join(parts)
+
+
+def _run_of(context: dg.AssetExecutionContext) -> EndpointRun:
+    with spoken():
+        run: EndpointRun = context.resources.proxbox.run_over(context.partition_key, context.run_id, context.log)
+    return run
+
+
+def _gate(context: dg.AssetExecutionContext, run: EndpointRun) -> None:
+    """With ``on_stage_failure: abort``, no stage starts once one has failed. Dagster itself has no fail-fast."""
+    if run.file.on_stage_failure != "abort":
+        return
+    failures = context.instance.get_records_for_run(context.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    names = [
+        record.event_log_entry.dagster_event.step_key for record in failures if record.event_log_entry.dagster_event
+    ]
+    if names:
+        raise dg.Failure(
+            f"not started: stage {names[0]} failed (set 'on_stage_failure: continue' to go on with what does not "
+            "depend on it)",
+            allow_retries=False,
+        )
+
+
+def _has_summary(context: dg.AssetExecutionContext) -> bool:
+    """True when this run ends with the summary step, which fails the run for failed objects."""
+    snapshot_id = context.run.execution_plan_snapshot_id
+    if snapshot_id is None:
+        return False
+    snapshot = context.instance.get_execution_plan_snapshot(snapshot_id)
+    return SUMMARY_STEP in snapshot.step_keys_to_execute

@@ -1,0 +1,64 @@
+"""The jobs: the whole pipeline, the observation of the sources, one stage, some guests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from proxbox_dagster.assets import SUMMARY_STEP, class_key, source_key
+from proxbox_dagster.proxmox.sources import SOURCES
+from proxbox_dagster.stages import STAGES
+from proxbox_dagster.stages.stage import Stage
+
+FULL_UPDATE = "full_update"
+OBSERVE = "observe_proxmox_job"
+SYNC_GUESTS = "sync_guests"
+
+_SUMMARY = dg.AssetKey(["proxbox", SUMMARY_STEP])
+
+
+def stage_selection(names: Sequence[str], *, plugin: bool) -> dg.AssetSelection:
+    """These stages' object classes with the sources they read, and the run's summary."""
+    chosen = [stage for stage in STAGES if stage.name in names]
+    classes = [class_key(item.name) for stage in chosen for item in stage.classes(plugin=plugin)]
+    return dg.AssetSelection.assets(*classes, _SUMMARY)
+
+
+def guest_stages() -> list[Stage]:
+    """The stages whose rows belong to guests: what 'sync this guest now' runs."""
+    return [stage for stage in STAGES if "guests" in stage.sources]
+
+
+def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.UnresolvedAssetJobDefinition]:
+    """Every job, each per endpoint partition."""
+    whole = dg.define_asset_job(
+        FULL_UPDATE,
+        selection=dg.AssetSelection.all(include_sources=True),
+        partitions_def=partitions,
+        description="Observes Proxmox and brings all of NetBox's objects of one endpoint true to it.",
+    )
+    observe = dg.define_asset_job(
+        OBSERVE,
+        selection=dg.AssetSelection.assets(*(source_key(name) for name in SOURCES)),
+        partitions_def=partitions,
+        description="Only reads Proxmox and notes what has changed there.",
+    )
+    guests = dg.define_asset_job(
+        SYNC_GUESTS,
+        selection=stage_selection([stage.name for stage in guest_stages()], plugin=plugin),
+        partitions_def=partitions,
+        description="Syncs single guests now: give their VMIDs in the launchpad under resources: proxbox: config.",
+        config={"resources": {"proxbox": {"config": {"vmids": []}}}},
+    )
+    single = [
+        dg.define_asset_job(
+            f"sync_{stage.name}",
+            selection=stage_selection([stage.name], plugin=plugin),
+            partitions_def=partitions,
+            description=f"Stage {stage.number} alone: {stage.description}",
+        )
+        for stage in STAGES
+        if stage.classes(plugin=plugin)
+    ]
+    return [whole, observe, guests, *single]

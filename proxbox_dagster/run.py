@@ -1,0 +1,196 @@
+"""One run over one endpoint: its connections, what it has read, what it has written.
+
+An :class:`EndpointRun` is made when the first step needs it and shared by all steps of the run in this process: each
+Proxmox source is fetched once, each NetBox table read once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from proxbox_dagster import stages
+from proxbox_dagster.facts import Fetched
+from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.netbox.plan import Plan, Rules, plan
+from proxbox_dagster.netbox.spec import Desired, Policy
+from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.proxmox.session import ProxmoxSession
+from proxbox_dagster.report import ClassReport, report_of
+from proxbox_dagster.scope import Scope
+from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
+from proxbox_dagster.stages.stage import Stage, StageContext
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run is asked to do beyond the settings."""
+
+    scope: Scope = field(default_factory=Scope)
+    dry_run: bool = False
+    override_brake: bool = False
+    concurrency: ConcurrencyConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step of a running stage, for whoever watches: ``done`` of ``total`` rows of a class are written."""
+
+    endpoint: str
+    stage: str
+    object_class: str
+    done: int
+    total: int
+    report: ClassReport | None = None
+
+
+Watcher = Callable[[Progress], None]
+_watchers: list[Watcher] = []
+
+
+def watch(watcher: Watcher) -> Callable[[], None]:
+    """Have ``watcher`` called with each :class:`Progress` of runs in this process; returns how to stop it."""
+    _watchers.append(watcher)
+    return lambda: _watchers.remove(watcher)
+
+
+class EndpointRun:
+    """One run over one endpoint. Raises :class:`SettingsError` when its settings or secrets are missing."""
+
+    def __init__(
+        self, settings: Settings, endpoint: str, run_id: str, options: RunOptions, warn: Callable[[str], None]
+    ) -> None:
+        self.file: SettingsFile = settings.require()
+        self.endpoint = settings.endpoint(endpoint)
+        self.connection = settings.netbox_connection()
+        self.options = options
+        self.run_id = run_id
+        self.reports: dict[str, ClassReport] = {}
+        self.concurrency = options.concurrency or self.file.concurrency
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._checked = False
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def proxmox(self) -> ProxmoxSession:
+        return ProxmoxSession(self.endpoint, self.concurrency, self.options.scope)
+
+    def fetched(self, source: str) -> Fetched:
+        """A source, read at most once in this run. Raises :class:`ProxmoxError`."""
+        return self.proxmox.fetched(source)
+
+    @cached_property
+    def netbox(self) -> NetBoxClient:
+        """The client, once NetBox and its plugin are found fit. Raises :class:`NetBoxError`."""
+        client = NetBoxClient(self.connection, self.run_id, self._warn)
+        client.check(plugin=self.file.plugin)
+        return client
+
+    @cached_property
+    def state(self) -> NetBoxState:
+        return NetBoxState(self.netbox, self.endpoint.name, stages.specs(plugin=self.file.plugin))
+
+    @cached_property
+    def context(self) -> StageContext:
+        """What the pure mappings may know."""
+        host = self.endpoint.hosts[0]
+        name, port = host, self.endpoint.port
+        if host.count(":") == 1:
+            name, _, text = host.partition(":")
+            port = int(text)
+        return StageContext(
+            endpoint=self.endpoint.name,
+            host=name.strip("[]"),
+            port=port,
+            user=self.endpoint.user,
+            token_name=self.endpoint.token_name,
+            verify_ssl=bool(self.endpoint.verify_ssl),
+            site=self.endpoint.site,
+            cluster=self.endpoint.cluster,
+            plugin=self.file.plugin,
+            scope=self.options.scope,
+            addresses=self.file.addresses,
+            owned_models=stages.owned_models(plugin=self.file.plugin),
+        )
+
+    @cached_property
+    def rules(self) -> Rules:
+        policies = {
+            name: {item: Policy(value) for item, value in fields.items()} for name, fields in self.file.fields.items()
+        }
+        return Rules(adopt=self.file.adopt, policies=policies)
+
+    # -- the one write path -------------------------------------------------------------------------------------
+
+    def build(self, stage: Stage, inputs: dict[str, Fetched]) -> dict[str, Desired]:
+        """The stage's desired rows by object class."""
+        return {desired.object_class.name: desired for desired in stage.build(inputs, self.context)}
+
+    def write(self, stage: str, desired: Desired) -> ClassReport:
+        """Plan one object class, write the plan (unless dry), and report. Raises :class:`NetBoxError`."""
+        started = time.monotonic()
+        made = plan(desired, self.state, self.rules)
+        applied = Applied()
+        self._tell(stage, made, 0)
+        if made.writes and not self.options.dry_run:
+            self._ask_permission()
+            self._writer(stage, made).apply(made, applied)
+        report = report_of(stage, made, applied, dry_run=self.options.dry_run, seconds=time.monotonic() - started)
+        self.reports[report.object_class] = report
+        self._tell(stage, made, report.created + report.updated, report)
+        return report
+
+    def _writer(self, stage: str, made: Plan) -> Writer:
+        done = 0
+
+        def count(rows: int) -> None:
+            nonlocal done
+            with self._lock:
+                done += rows
+            self._tell(stage, made, done)
+
+        return Writer(
+            self.netbox,
+            self.state,
+            bulk_size=self.connection.bulk_size,
+            workers=min(self.concurrency.netbox_write_concurrency, self.concurrency.netbox_max_concurrent),
+            progress=count,
+            pause=time.sleep,
+        )
+
+    def _ask_permission(self) -> None:
+        """Before the first write of a full run: may the token write every class? Costs one empty POST a class."""
+        if self._checked:
+            return
+        self._checked = True
+        if self.options.scope.is_full:
+            for path in dict.fromkeys(spec.path for spec in stages.specs(plugin=self.file.plugin)):
+                self.netbox.may_write(path)
+
+    def _tell(self, stage: str, made: Plan, done: int, report: ClassReport | None = None) -> None:
+        total = len(made.creates) + len(made.updates)
+        for watcher in list(_watchers):
+            watcher(Progress(self.endpoint.name, stage, made.object_class.name, done, total, report))
+
+    def close(self) -> None:
+        """Drop all connections; a step that still waits for a retry ends."""
+        for name in ("proxmox", "netbox"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+
+def numbers(report: ClassReport) -> dict[str, Any]:
+    """A report as one line of ``--json``: stage, object_class, the counts, duration_seconds."""
+    return {
+        "stage": report.stage,
+        "object_class": report.object_class,
+        **report.counts(),
+        "duration_seconds": report.duration_seconds,
+    }
