@@ -1,0 +1,163 @@
+"""Answers about one node: its state, network, tasks, replication."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .answers_cluster import node_row, node_version
+from .call import Call, Rows
+from .errors import bad_parameters
+from .figures import node_figures
+from .state import Task
+
+_BRIDGES = ("bridge", "OVSBridge")
+
+
+def nodes(call: Call) -> list[dict[str, Any]]:
+    return [
+        node_row(call, node) | {"ssl_fingerprint": node.fingerprint}
+        for node in call.ordered(call.cluster.nodes.values())
+    ]
+
+
+def version(call: Call) -> dict[str, Any]:
+    return node_version(call.node())
+
+
+def status(call: Call) -> dict[str, Any]:
+    node = call.node()
+    call.require(f"/nodes/{node.name}", "Sys.Audit")
+    figures = node_figures(call, node)
+    memory, disk = {"total": node.memory, "used": figures["mem"]}, {"total": node.disk, "used": figures["disk"]}
+    return {
+        "pveversion": f"pve-manager/{node.version}/{node.repoid}",
+        "uptime": figures["uptime"],
+        "cpu": figures["cpu"],
+        "wait": 0,
+        "idle": 0,
+        "loadavg": [f"{figures['cpu'] * node.cpus:.2f}"] * 3,
+        "cpuinfo": {"cpus": node.cpus, "cores": node.cpus // 2 or 1, "sockets": 1, "model": "Generic x86-64 processor"},
+        "memory": memory | {"free": node.memory - figures["mem"], "available": node.memory - figures["mem"]},
+        "rootfs": disk | {"free": node.disk - figures["disk"], "avail": node.disk - figures["disk"]},
+        "swap": {"total": 0, "used": 0, "free": 0},
+        "ksm": {"shared": 0},
+        "boot-info": {"mode": "efi", "secureboot": 0},
+        "current-kernel": {"sysname": "Linux", "release": "6.17.2-1-pve", "version": "#1 SMP", "machine": "x86_64"},
+        "kversion": "Linux 6.17.2-1-pve #1 SMP",
+    }
+
+
+def network(call: Call) -> list[dict[str, Any]]:
+    """The interfaces; bridges only for a caller who may see the local network."""
+    node = call.node()
+    wanted = call.params.get("type")
+    rows = []
+    for row in node.network:
+        kind = row["type"]
+        if wanted == "any_bridge" or wanted == "any_local_bridge":
+            if kind not in _BRIDGES:
+                continue
+        elif wanted not in (None, "include_sdn", kind):
+            continue
+        if kind in _BRIDGES and not _may_see_bridge(call, row["iface"]):
+            continue
+        rows.append(_interface(call, row))
+    return call.ordered(rows)
+
+
+def _may_see_bridge(call: Call, name: str) -> bool:
+    if call.flavour.name == "7.4":
+        return True
+    return call.allows_any(f"/sdn/zones/localnetwork/{name}", ("SDN.Audit", "SDN.Use"))
+
+
+def _interface(call: Call, row: dict[str, Any]) -> dict[str, Any]:
+    """Members stand in the order of the interfaces file; a test may have asked for another order."""
+    if call.cluster.order_seed is None:
+        return dict(row)
+    shuffled = dict(row)
+    for key in ("bridge_ports", "slaves", "ovs_ports", "ovs_bonds"):
+        if isinstance(row.get(key), str):
+            shuffled[key] = " ".join(call.ordered(row[key].split()))
+    return shuffled
+
+
+def network_interface(call: Call) -> dict[str, Any]:
+    node = call.node()
+    call.require(f"/nodes/{node.name}", "Sys.Audit")
+    for row in node.network:
+        if row["iface"] == call.params["iface"]:
+            return {key: value for key, value in _interface(call, row).items() if key != "iface"}
+    raise bad_parameters(iface="interface does not exist")
+
+
+def tasks(call: Call) -> Rows:
+    """The archive of finished tasks unless ``source`` says otherwise; 50 rows unless ``limit`` does; newest first."""
+    node, params = call.node(), call.params
+    source = params.get("source", "archive")
+    start, limit = int(params.get("start", 0)), int(params.get("limit", 50)) or 50
+    audit = call.allows(f"/nodes/{node.name}", "Sys.Audit")
+    found = [
+        task
+        for task in call.cluster.tasks.get(node.name, [])
+        if (source == "all" or (task.end is None) == (source == "active"))
+        and (audit or task.user == call.user)
+        and _wanted(call, task)
+    ]
+    return Rows([task_row(task) for task in found[start : start + limit]], len(found))
+
+
+def _wanted(call: Call, task: Task) -> bool:
+    params = call.params
+    checks = (
+        "vmid" not in params or task.id == params["vmid"],
+        "typefilter" not in params or task.type == params["typefilter"],
+        "userfilter" not in params or params["userfilter"].lower() in task.user.lower(),
+        "since" not in params or task.start >= int(params["since"]),
+        "until" not in params or task.start <= int(params["until"]),
+        not call.flag("errors") or task.status not in (None, "OK"),
+        "statusfilter" not in params or _status_kind(task) in params["statusfilter"].split(","),
+    )
+    return all(checks)
+
+
+def _status_kind(task: Task) -> str:
+    status = task.status
+    if status is None or status == "unexpected status":
+        return "unknown"
+    if status == "OK":
+        return "ok"
+    return "warning" if status.startswith("WARNINGS: ") else "error"
+
+
+def task_row(task: Task) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "upid": task.upid,
+        "node": task.node,
+        "pid": task.pid,
+        "pstart": task.pstart,
+        "starttime": task.start,
+        "type": task.type,
+        "id": task.id,
+        "user": task.user,
+    }
+    if task.tokenid:
+        row["tokenid"] = task.tokenid
+    if task.end is None:
+        return row | {"status": "RUNNING"}
+    return row | {"endtime": task.end, "status": task.status}
+
+
+def task_status(call: Call) -> dict[str, Any]:
+    node, upid = call.node(), call.params["upid"]
+    if not upid.startswith("UPID:"):
+        raise bad_parameters(upid="unable to parse worker upid")
+    for task in call.cluster.tasks.get(node.name, []):
+        if task.upid == upid:
+            if task.user != call.user:
+                call.require(f"/nodes/{node.name}", "Sys.Audit")
+            row = {key: value for key, value in task_row(task).items() if key not in ("status", "endtime")}
+            if task.end is None:
+                return row | {"status": "running"}
+            return row | {"status": "stopped", "exitstatus": task.status}
+    raise bad_parameters(upid="no such task")

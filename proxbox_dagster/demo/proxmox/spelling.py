@@ -1,0 +1,83 @@
+"""The types and spellings that values of a guest's configuration have on the wire.
+
+A configuration file holds text; Proxmox answers numbers and booleans of its schema as JSON numbers. Which of several
+equal spellings stands in the file (``10G`` or ``10240M``) depends on who wrote it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+from .call import Call
+from .state import Guest, words
+
+_NUMBERS = words("""
+    acpi autostart balloon ciupgrade console cores cpuunits debug freeze kvm localtime memory migrate_downtime numa
+    onboot protection reboot shares smp sockets swap tablet tdf template tty unprivileged vcpus
+""")
+_DISK = re.compile(r"^(?:(?:ide|sata|scsi|virtio|efidisk|tpmstate|mp)\d+|rootfs)$")
+_NET = re.compile(r"^net\d+$")
+_MAC = re.compile(r"\b(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b")
+_SIZE = re.compile(r"(?<=size=)(\d+)([GM])(?=,|$)")
+_TAG_SPLIT = re.compile(r"[;, ]+")
+
+
+def typed(call: Call, kind: str, key: str, value: str) -> Any:
+    """The value with its JSON type. The memory of a QEMU guest is text since release 8."""
+    if key == "memory" and kind == "qemu" and call.flavour.memory_is_text:
+        return value
+    if key in _NUMBERS and value.isdigit():
+        return int(value)
+    return value
+
+
+def split_tags(text: str) -> list[str]:
+    """The tags of a list, whichever separators stand between them."""
+    return [tag for tag in _TAG_SPLIT.split(text) if tag]
+
+
+def shuffled_tags(call: Call, text: str) -> str:
+    """The same tags in the order that a test asked for, between the same separators."""
+    if call.cluster.order_seed is None:
+        return text
+    tags = split_tags(text)
+    separators = _TAG_SPLIT.findall(text)
+    if len(separators) != len(tags) - 1:
+        return text
+    random.Random(f"{call.cluster.order_seed}/{text}").shuffle(tags)
+    return "".join(tag + separator for tag, separator in zip(tags, [*separators, ""], strict=True))
+
+
+def respelled(call: Call, guest: Guest, answered: dict[str, Any]) -> dict[str, Any]:
+    """Equal values in other valid spellings, chosen by the cluster's spelling seed."""
+    seed = call.cluster.spelling_seed
+    if seed is None:
+        return answered
+    choose = random.Random(f"{seed}/{guest.vmid}")
+    return {key: _respell(key, value, guest, choose) for key, value in answered.items()}
+
+
+def _respell(key: str, value: Any, guest: Guest, choose: random.Random) -> Any:
+    flip = choose.random() < 0.5
+    if key == "agent" and value in ("1", "enabled=1"):
+        return choose.choice(["1", "enabled=1", "1,fstrim_cloned_disks=0", "enabled=1,type=virtio"])
+    if key in _NUMBERS and flip:
+        return str(value) if isinstance(value, int) else (int(value) if str(value).isdigit() else value)
+    if not isinstance(value, str):
+        return value
+    if _NET.match(key):
+        lower = choose.random() < 0.5
+        return _MAC.sub(lambda found: found.group().lower() if lower else found.group().upper(), value)
+    if _DISK.match(key) and flip:
+        smaller = {"G": "M", "M": "K"}
+        text = _SIZE.sub(lambda found: f"{int(found.group(1)) * 1024}{smaller[found.group(2)]}", value)
+        return text if key in ("rootfs",) or text.startswith("/") else _with_file_prefix(text, guest, choose)
+    return value
+
+
+def _with_file_prefix(text: str, guest: Guest, choose: random.Random) -> str:
+    if guest.kind == "qemu" and not text.startswith(("none", "cdrom", "file=")) and choose.random() < 0.5:
+        return "file=" + text
+    return text
