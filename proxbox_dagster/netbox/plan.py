@@ -344,7 +344,7 @@ class _Planner:
         if self.state.owner_of(rival) is not None:
             return False  # another endpoint's, or ours under another identity
         tagged = "tags" in self.spec.by_name and OWNER_TAG in decode(self.spec.by_name["tags"], rival)
-        return self.rules.adopt == "by_name" or (self.rules.adopt == "tagged" and tagged)
+        return self.rules.adopt == "by_name" or (tagged and (self.spec.adopt_tagged or self.rules.adopt == "tagged"))
 
     def _adopt(self, row: Row, rival: dict[str, Any]) -> None:
         self.state.put(self.spec, rival)

@@ -53,6 +53,7 @@ class Kind(StrEnum):
     DATETIME = "datetime"  # aware, compared in UTC at whole seconds
     JSON = "json"
     ADDRESS = "address"  # IP address with prefix length
+    HOST = "host"  # the host part of an address: identity only, read from ``column`` and never written
 
 
 class Ownership(StrEnum):
@@ -88,6 +89,8 @@ class FieldSpec:
     kind: Kind = Kind.VALUE
     limit: int | None = None
     required: bool = False
+    column: str = ""
+    """NetBox's field, when this one is only another view of it (Kind.HOST of ``address``)."""
 
     @property
     def is_custom(self) -> bool:
@@ -131,6 +134,8 @@ class ModelSpec:
     plugin: bool = False
     update_only: bool = False
     unique: tuple[UniqueKey, ...] = ()
+    adopt_tagged: bool = False
+    """Rows tagged ``proxbox`` that no endpoint owns yet are taken over whatever the settings' ``adopt`` says."""
     shared_mark: tuple[str, str] | None = None
     """For shared classes: (field, value) that a row of ours has; ``None`` means the tag ``proxbox``."""
     removal: str = "mark"

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     MEMORY_FIELD,
     MISSING_FIELD,
     OWNER_TAG,
+    Kind,
     ModelSpec,
     Ownership,
     Ref,
@@ -88,9 +90,11 @@ class NetBoxState:
         names = {"id"}
         for spec in self.specs.values():
             if spec.path == path:
-                for item in (*(item.name for item in spec.fields), *_BOOKKEEPING.get(spec.ownership, ())):
+                for item in (
+                    *(item.column or item.name for item in spec.fields),
+                    *_BOOKKEEPING.get(spec.ownership, ()),
+                ):
                     names.add("custom_fields" if item.startswith("cf.") else item)
-                names |= {name for key in spec.unique for name in key.fields}
                 names |= {spec.shared_mark[0]} if spec.shared_mark else set()
         return sorted(names)
 
@@ -109,13 +113,13 @@ class NetBoxState:
 
         Rows whose parent is new in this run are left out: NetBox cannot hold anything under it.
         """
-        groups: dict[tuple[tuple[str, int], ...], set[Any]] = defaultdict(set)
+        groups: dict[tuple[tuple[str, Any], ...], set[Any]] = defaultdict(set)
         first, *others = key.fields
         for row in rows:
             value = (
                 normal(spec.by_name[first], row.values.get(first)) if first in spec.by_name else row.values.get(first)
             )
-            narrow = self._narrow(others, row)
+            narrow = self._narrow(others, spec, row)
             if value is not None and narrow is not None:
                 groups[narrow].add(value)
         found: list[dict[str, Any]] = []
@@ -123,19 +127,26 @@ class NetBoxState:
             ordered = sorted(values, key=str)
             for start in range(0, len(ordered), VALUES_PER_REQUEST):
                 filters: dict[str, Any] = {key.lookup: ordered[start : start + VALUES_PER_REQUEST]}
-                filters.update({f"{name}_id": row_id for name, row_id in narrow})
+                filters.update(narrow)
                 filters.update(dict(key.fixed))
                 found += self._reader.read(spec.path, filters, self._fields[spec.path])
         return found
 
-    def _narrow(self, fields: Sequence[str], row: Row) -> tuple[tuple[str, int], ...] | None:
-        narrow: list[tuple[str, int]] = []
+    def _asked_value(self, spec: ModelSpec, name: str, row: Row) -> Any:
+        """What a filter asks for; ``None`` when nothing in NetBox can match it."""
+        value = row.values.get(name)
+        if not isinstance(value, Ref):
+            return None if value is UNOBSERVED else normal(spec.by_name[name], value)
+        target = self.resolve(value)
+        return target if isinstance(target, int) and not self.is_new(value.index, target) else None
+
+    def _narrow(self, fields: Sequence[str], spec: ModelSpec, row: Row) -> tuple[tuple[str, Any], ...] | None:
+        narrow: list[tuple[str, Any]] = []
         for name in fields:
-            ref = row.values.get(name)
-            target = self.resolve(ref) if isinstance(ref, Ref) else ref
-            if not isinstance(target, int) or (isinstance(ref, Ref) and self.is_new(ref.index, target)):
+            value = self._asked_value(spec, name, row)
+            if value is None:
                 return None
-            narrow.append((name, target))
+            narrow.append((f"{name}_id" if spec.by_name[name].kind is Kind.REF else name, value))
         return tuple(narrow)
 
     def load_shared(self, spec: ModelSpec, rows: Sequence[Row]) -> None:

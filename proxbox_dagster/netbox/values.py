@@ -18,7 +18,7 @@ def raw_value(field: FieldSpec, row: dict[str, Any]) -> Any:
     """The field's value in a row as NetBox answers it."""
     if field.is_custom:
         return (row.get("custom_fields") or {}).get(field.custom_name)
-    return row.get(field.name)
+    return row.get(field.column or field.name)
 
 
 def decode(field: FieldSpec, row: dict[str, Any]) -> Any:
@@ -48,6 +48,8 @@ def normal(field: FieldSpec, value: Any) -> Any:
             return _moment(value)
         case Kind.ADDRESS:
             return None if not value else str(ipaddress.ip_interface(value))
+        case Kind.HOST:
+            return None if not value else str(ipaddress.ip_interface(value).ip)
         case _:
             return _text(field, value) if isinstance(value, str) else value
 

@@ -14,7 +14,9 @@ class ProxmoxIOManager(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Fetched:
         """The source as :class:`Fetched`. Raises :class:`dagster.Failure` when it cannot be read at all."""
         with spoken():
-            run = context.resources.proxbox.run_over(context.asset_partition_key, context.step_context.run_id, context.log)
+            run = context.resources.proxbox.run_over(
+                context.asset_partition_key, context.step_context.run_id, context.log
+            )
             return run.fetched(context.asset_key.path[-1])
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:

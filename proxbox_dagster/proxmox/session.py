@@ -108,7 +108,7 @@ class ProxmoxSession:
 
     # What the fetch functions are made of.
 
-    def get(self, source: str, *segments: str | int, expect: type | None = list, **params: Any) -> Any:
+    def get(self, source: str, /, *segments: str | int, expect: type | None = list, **params: Any) -> Any:
         """One GET, counted for ``source``. A node that was found out of reach is not asked again."""
         node = str(segments[1]) if segments[0] == "nodes" and len(segments) > 1 else ""
         if node in self._lost_nodes:

@@ -61,6 +61,7 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
         return core
     return [
         *core,
+        _endpoint_addresses(view),
         _endpoints(view),
         _proxmox_clusters(view),
         _proxmox_nodes(view),
@@ -85,9 +86,7 @@ class _View:
         members = {row["name"]: row for row in self.status.rows if row["type"] == "node"}
         names = sorted(set(details) | set(members))
         self.nodes = {
-            name: (members.get(name, {}), details.get(name, {}))
-            for name in names
-            if context.scope.is_full or not context.scope.nodes or name in context.scope.nodes
+            name: (members.get(name, {}), details.get(name, {})) for name in names if context.scope.node(name)
         }
 
     def site(self) -> Ref:
@@ -184,12 +183,22 @@ def _is_address(host: str) -> bool:
     return True
 
 
+def _endpoint_addresses(view: _View) -> Desired:
+    desired = Desired(specs.ENDPOINT_ADDRESSES, coverage=_SHARED)
+    host = view.context.host
+    if _is_address(host):
+        address = str(ipaddress.ip_interface(host))
+        desired.rows.append(Row({"host": host, "address": address, "tags": OWNER_TAGS}, host))
+    return desired
+
+
 def _endpoints(view: _View) -> Desired:
     context = view.context
     versions = [detail for _, detail in view.nodes.values() if detail.get("version")]
     values = {
         "name": context.endpoint,
         "domain": None if _is_address(context.host) else context.host,
+        "ip_address": Ref("endpoint_addresses", (context.host,)) if _is_address(context.host) else None,
         "port": context.port,
         "mode": view.mode,
         "version": versions[0]["version"] if versions else UNOBSERVED,
@@ -302,6 +311,7 @@ STAGE = Stage(
         specs.PLATFORMS,
         specs.CLUSTERS,
         specs.DEVICES,
+        specs.ENDPOINT_ADDRESSES,
         specs.ENDPOINTS,
         specs.PROXMOX_CLUSTERS,
         specs.PROXMOX_NODES,

@@ -126,6 +126,32 @@ DEVICE = ModelSpec(
     missing_status="decommissioning",
 )
 
+ENDPOINT_ADDRESS = ModelSpec(
+    name="endpoint_addresses",
+    path="ipam/ip-addresses",
+    model="ipam.ipaddress",
+    identity=("host",),
+    fields=(
+        FieldSpec(
+            "host", "the endpoint's first host", "an address, not a name", Policy.NEVER, Kind.HOST, column="address"
+        ),
+        FieldSpec(
+            "address",
+            "the endpoint's first host in the settings",
+            "as a host route, until a node's interface is found to have it",
+            Policy.CREATE_ONLY,
+            Kind.ADDRESS,
+            required=True,
+        ),
+        TAGS,
+    ),
+    ownership=Ownership.SHARED,
+    plugin=True,
+    unique=(UniqueKey(("host",), "address"),),
+    removal="ignore",
+    label="address",
+)
+
 ENDPOINT_ROW = ModelSpec(
     name="endpoints",
     path="plugins/proxbox/endpoints/proxmox",
@@ -134,6 +160,7 @@ ENDPOINT_ROW = ModelSpec(
     fields=(
         FieldSpec("name", "the endpoint's name in the settings", limit=255, required=True),
         FieldSpec("domain", "the endpoint's first host in the settings", "left out for a bare address", limit=255),
+        FieldSpec("ip_address", "the endpoint's first host in the settings", "when it is an address", kind=Kind.REF),
         FieldSpec("port", "the endpoint's port in the settings"),
         FieldSpec("mode", "/cluster/status", "cluster or standalone", required=True),
         FieldSpec("version", "/nodes/{node}/version version of the first node online", limit=20),
@@ -249,6 +276,9 @@ DEVICE_TYPES = ObjectClass("device_types", DEVICE_TYPE, "Device types", "The gen
 DEVICE_ROLES = ObjectClass("device_roles", ROLE, "Device roles", "The role of nodes.")
 PLATFORMS = ObjectClass("platforms", PLATFORM, "Platforms", "Proxmox VE by release, of the nodes.")
 DEVICES = ObjectClass("devices", DEVICE, "Devices", "The nodes.")
+ENDPOINT_ADDRESSES = ObjectClass(
+    "endpoint_addresses", ENDPOINT_ADDRESS, "Endpoint addresses", "Addresses by which endpoints are reached."
+)
 ENDPOINTS = ObjectClass("endpoints", ENDPOINT_ROW, "Proxmox endpoints", "The plugin's endpoint rows.")
 PROXMOX_CLUSTERS = ObjectClass("proxmox_clusters", PROXMOX_CLUSTER, "Proxmox clusters", "The plugin's cluster rows.")
 PROXMOX_NODES = ObjectClass("proxmox_nodes", PROXMOX_NODE, "Proxmox nodes", "The plugin's node rows.")
