@@ -1,5 +1,6 @@
 """A simulated Proxmox VE: one state model per cluster, answered over HTTPS as Proxmox answers it."""
 
+from .builder import make_cluster
 from .cluster import Cluster
 from .faults import Fault
 from .flavours import FLAVOURS
@@ -37,4 +38,5 @@ __all__ = [
     "Storage",
     "Task",
     "load_cluster",
+    "make_cluster",
 ]

@@ -31,6 +31,11 @@ class Acl:
         if unknown:
             raise ValueError(f"no such privilege in Proxmox: {', '.join(sorted(unknown))}")
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Acl) and other.entries == self.entries
+
+    __hash__ = None  # type: ignore[assignment]
+
     def at(self, path: str) -> frozenset[str]:
         """The privileges on ``path``."""
         for candidate in _upwards(path):

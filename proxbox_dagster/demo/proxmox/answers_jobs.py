@@ -8,6 +8,8 @@ from .call import Call
 from .errors import PveError, died
 from .state import BackupJob, ReplicationJob
 
+_PROPERTIES = ("prune-backups", "performance", "fleecing")
+
 
 def replication(call: Call) -> list[dict[str, Any]]:
     """The jobs of every guest that the caller may audit."""
@@ -82,8 +84,18 @@ def backup_job(call: Call) -> dict[str, Any]:
     return {key: value for key, value in _backup_row(call.cluster.backup_jobs[name]).items() if key != "next-run"}
 
 
+def _property(value: Any) -> Any:
+    """``keep-last=4,keep-daily=7`` as an object whose values are text, the way jobs.cfg is read."""
+    if not isinstance(value, str):
+        return value
+    return dict(item.split("=", 1) for item in value.split(","))
+
+
 def _backup_row(job: BackupJob) -> dict[str, Any]:
-    row = {"id": job.id, "type": "vzdump", **job.options}
+    options = job.options
+    if ":" not in job.id:  # jobs of the old cron file are answered as they stand
+        options = {key: _property(value) if key in _PROPERTIES else value for key, value in options.items()}
+    row = {"id": job.id, "type": "vzdump", **options}
     if job.next_run is not None and row.get("enabled", 1) not in (0, "0"):
         row["next-run"] = job.next_run
     return row

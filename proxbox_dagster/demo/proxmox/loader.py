@@ -191,7 +191,7 @@ def _add_guest(cluster: Cluster, values: dict[str, Any]) -> None:
         raise DescriptionError(f"{where}: no node {values.get('node')!r}")
     backups, tasks = values.pop("backups", []), values.pop("tasks", [])
     agent, interfaces = values.pop("agent", None), values.pop("interfaces", [])
-    snapshots, raw = values.pop("snapshots", []), values.pop("lxc", [])
+    snapshots, raw = values.pop("snapshots", []), values.pop("lxc_raw", [])
     for key in ("config", "pending"):
         stored = values.get(key, {})
         values[key] = {name: None if value is None else config_text(value) for name, value in stored.items()}
