@@ -67,7 +67,7 @@ class Terminal:
 
     def _counts(self, name: str) -> Table:
         table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-        table.add_column("object class")
+        table.add_column("object class", no_wrap=True)
         for count in COUNTS:
             table.add_column(count, justify="right", style="red" if count == "failed" else None)
         for report in self._reports:

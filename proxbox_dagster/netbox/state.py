@@ -116,9 +116,7 @@ class NetBoxState:
         groups: dict[tuple[tuple[str, Any], ...], set[Any]] = defaultdict(set)
         first, *others = key.fields
         for row in rows:
-            value = (
-                normal(spec.by_name[first], row.values.get(first)) if first in spec.by_name else row.values.get(first)
-            )
+            value = self._asked_value(spec, first, row)
             narrow = self._narrow(others, spec, row)
             if value is not None and narrow is not None:
                 groups[narrow].add(value)
