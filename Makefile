@@ -1,0 +1,41 @@
+# Two commands need nothing but Python 3.11 or newer (and 3.12 or newer for the embedded NetBox):
+#   make demo   set all up, sync two simulated Proxmox clusters into a real NetBox, serve both
+#   make test   set all up, run every test
+# Everything lands below this folder: .venv (the project), .demo (NetBox, PostgreSQL, Redis).
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+ARGS ?=
+export PROXBOX_DEMO_HOME ?= $(CURDIR)/.demo
+export DAGSTER_DISABLE_TELEMETRY = 1
+
+.PHONY: demo test lint fast-test docs clean
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 on PATH; install one, or call: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/proxbox-dagster demo $(ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+fast-test: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not real and not browser" $(ARGS)
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m proxbox_dagster.stages.mapping_doc > docs/mapping.md
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
