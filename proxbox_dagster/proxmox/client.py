@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from proxmoxer import ProxmoxAPI
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_after_attempt, stop_before_delay
 
@@ -36,6 +36,8 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds to wait for a TCP connection; the endpoint's ``timeout`` is for the answer."""
 FIRST_CONTACT_BUDGET: Final = 10.0
 """Seconds of retries while no host has ever answered: a wrong host name should be told soon."""
+PAUSE: Final = wait_exponential(multiplier=0.25, max=8.0) + wait_random(0.0, 0.5)
+"""Between two attempts: 0.25 s, doubled each time up to 8 s, with jitter so that threads do not return in step."""
 _CALM: Final = 30.0
 """Seconds for which a client that has lost its endpoint refuses at once instead of trying again."""
 _EXHAUSTED_IN_A_ROW: Final = 3
@@ -83,7 +85,7 @@ class ProxmoxClient:
         """The host that is asked first, as ``name:port``."""
         return _shown(self.hosts[self._preferred])
 
-    def get(self, path: str, *, expect: type | None = None, **params: Any) -> Any:
+    def get(self, path: str, /, *, expect: type | None = None, **params: Any) -> Any:
         """The ``data`` of one GET of ``path`` (see :func:`api_path`), which must be of type ``expect``.
 
         Raises a subclass of :class:`ProxmoxError`. Retried, on the next host where it is the host's fault: no
@@ -95,7 +97,7 @@ class ProxmoxClient:
         retrying = Retrying(
             retry=retry_if_exception(_is_transient),
             stop=lambda state: self._stop(state),
-            wait=wait_exponential_jitter(initial=0.25, max=8.0, jitter=0.5),
+            wait=PAUSE,
             sleep=sleep_using_event(self._closed),
             reraise=True,
         )
@@ -201,11 +203,14 @@ class ProxmoxClient:
             user=self.credentials.user,
             verify_ssl=self.endpoint.verify_ssl,
             timeout=(min(CONNECT_TIMEOUT, self.endpoint.timeout), self.endpoint.timeout),
-            # "" overrides the environment's proxies, None would not: loopback is never asked through a proxy.
+            # Loopback is never asked through a proxy: "" overrides the environment's for the log-in (None would not),
+            # trust_env below for everything else.
             proxies={"https": "", "http": ""} if _is_loopback(host) else None,
             **secret,
         )
         session = api._store["session"]
+        if _is_loopback(host):
+            session.trust_env = False
         # A redirect leads to a login page or to another server; neither is to be given the token.
         session.max_redirects = 0
         with self._lock:

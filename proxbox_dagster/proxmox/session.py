@@ -10,12 +10,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from ..facts import Fetched, GapKind, frame_of
+from ..facts import Fetched, Gap, GapKind, frame_of, guest_key
 from ..scope import Scope
 from ..settings import ConcurrencyConfig, EndpointSettings
 from .client import ProxmoxClient, api_path
 from .errors import NodeUnreachable, ProxmoxError, Unreachable
 from .fetch import FETCHES
+from .grants import grant
 from .memo import Memo
 from .normalise import ALL, Rows
 from .privileges import PrivilegeProof, Privileges
@@ -160,6 +161,23 @@ class ProxmoxSession:
     def proof(self) -> PrivilegeProof:
         """What the token may see, read once."""
         return self.once("proof", self._proof)
+
+    def absence_gap(self, kind: str, vmid: int) -> Gap | None:
+        """Why a guest that is in no list need not be gone; ``None`` when its absence is proved.
+
+        The list of all privileges does not name paths on which there are none (role NoAccess), so that such a guest
+        looks like a deleted one: before a guest is taken for gone, its own path is asked for. One request.
+        """
+        path = f"/vms/{vmid}"
+        answer = self.once(
+            f"privileges of {path}", lambda: self.get("access", "access", "permissions", expect=None, path=path)
+        )
+        if isinstance(answer, Mapping) and Privileges(answer).allows(path, (("VM.Audit",),)):
+            return None
+        who = self.client.credentials
+        line = grant(path, ["VM.Audit"], who.user, who.token_name)
+        reason = f"the {who.who} lacks VM.Audit on {path}: the guest may be hidden, not gone. Grant it: {line}"
+        return Gap("guest", guest_key(kind, vmid), GapKind.PERMISSION, reason)
 
     def release(self) -> str | None:
         """The lowest release of Proxmox VE among the nodes, as ``9.1``; ``None`` in a narrowed run."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 from ..facts import UNOBSERVED, Fetched
 from .source_model import Column, Source
@@ -358,6 +359,10 @@ SOURCES: dict[str, Source] = {source.name: source for source in _TABLE}
 """Every source by its name; sources stand after those that they need."""
 
 
+_UNORDERED: Final = frozenset({"content", "nodes", "tags"})
+"""Lists in one string that Proxmox prints in the order of a Perl hash, another one each time."""
+
+
 def data_version(fetched: Fetched) -> str:
     """A hash of what was observed, the same for every order of the rows.
 
@@ -377,9 +382,13 @@ def _plain(value: Any) -> Any:
     if value is UNOBSERVED:
         return {"": "unobserved"}
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _unordered(item) if key in _UNORDERED else _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return str(value)
+
+
+def _unordered(value: Any) -> Any:
+    return sorted(part for part in re.split(r"[,;\s]+", value) if part) if isinstance(value, str) else _plain(value)
