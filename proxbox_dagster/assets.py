@@ -154,13 +154,17 @@ def stage_assets(
         _gate(context, run)
         desired = run.build(stage, inputs)
         failed: list[ClassReport] = []
+        braked: list[str] = []
         for item in classes:
             if item.name not in context.op_execution_context.selected_output_names:
                 continue
             yield dg.Output(desired.get(item.name, Desired(item)), output_name=item.name)
             report = run.reports[item.name]
             failed += [report] if report.failed else []
+            braked += [report.braked] if report.braked else []
             yield _accounted(report)
+        if braked:
+            raise dg.Failure(" ".join(braked), allow_retries=False)
         if failed and not _has_summary(context):
             raise dg.Failure(_failed_line(failed), allow_retries=False)
 

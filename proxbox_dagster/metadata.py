@@ -36,6 +36,10 @@ def report_metadata(report: ClassReport, netbox_url: str) -> dict[str, Any]:
                 [(item.label, item.field, shown(item.netbox), shown(item.proxmox)) for item in report.conflicts],
             )
         )
+    if report.waiting:
+        data["still_missing"] = dg.MetadataValue.int(report.waiting)
+    if report.braked:
+        data["brake"] = dg.MetadataValue.text(report.braked)
     if report.notes:
         data["notes"] = dg.MetadataValue.md("\n".join(f"- {_cell(note)}" for note in _bounded(report.notes)))
     return data

@@ -47,6 +47,10 @@ class ClassReport:
     unchanged: int = 0
     marked: int = 0
     deleted: int = 0
+    waiting: int = 0
+    """Rows marked as missing by earlier runs and still missing."""
+    braked: str | None = None
+    """Why nothing was removed although something is gone: the run fails with it."""
     planned_seen: int = 0
     changes: list[Change] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
@@ -79,6 +83,7 @@ class ClassReport:
 def report_of(stage: str, plan: Plan, applied: Applied, *, dry_run: bool, seconds: float) -> ClassReport:
     """The report of a plan and what became of it (all of it, where nothing was to be written)."""
     made = len(plan.creates) if dry_run else len(applied.created)
+    removals = plan.removals
     changed = len(plan.updates) if dry_run else len(applied.updated)
     return ClassReport(
         stage=stage,
@@ -87,12 +92,16 @@ def report_of(stage: str, plan: Plan, applied: Applied, *, dry_run: bool, second
         created=made,
         updated=changed,
         unchanged=len(plan.unchanged),
+        marked=sum(mark.first for mark in removals.marks if dry_run or mark in applied.marked),
+        deleted=len(removals.deletes) if dry_run else len(applied.deleted),
+        waiting=removals.waiting,
+        braked=removals.braked,
         planned_seen=plan.seen,
         changes=changes_of(plan, applied, dry_run=dry_run),
         skips=list(plan.skips),
         failures=[*plan.failures, *applied.failed],
         conflicts=list(plan.conflicts),
-        notes=[*plan.notes, *applied.notes],
+        notes=[*plan.notes, *applied.notes, *(f"kept: {line}" for line in removals.kept)],
         duration_seconds=round(seconds, 3),
     )
 
@@ -107,7 +116,7 @@ def changes_of(plan: Plan, applied: Applied, *, dry_run: bool) -> list[Change]:
         for name, value in item.values.items():
             if name not in NOT_SHOWN:
                 changes.append(Change(item.row.label, "create", name, "—", shown(value), row_id, page, item.row.link))
-    for update in plan.updates if dry_run else applied.updated:
+    for update in [*plan.retires, *plan.updates] if dry_run else [*applied.retired, *applied.updated]:
         action = "adopt" if update.adopted else "update"
         for name, (before, after) in update.changes.items():
             changes.append(
@@ -122,4 +131,10 @@ def changes_of(plan: Plan, applied: Applied, *, dry_run: bool) -> list[Change]:
                     update.row.link,
                 )
             )
+    for mark in plan.removals.marks if dry_run else applied.marked:
+        for name, (before, after) in mark.changes.items():
+            page = spec.page(mark.row_id)
+            changes.append(Change(mark.label, "mark", name, shown(before), shown(after), mark.row_id, page, None))
+    for gone in plan.removals.deletes if dry_run else applied.deleted:
+        changes.append(Change(gone.label, "delete", "—", "—", "—", gone.row_id, spec.page(gone.row_id), None))
     return changes

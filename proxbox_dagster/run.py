@@ -18,7 +18,8 @@ from proxbox_dagster.facts import Fetched
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.plan import Plan, Rules, plan
-from proxbox_dagster.netbox.spec import Desired, Policy
+from proxbox_dagster.netbox.removal import RemovalRules
+from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, Policy
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.report import ClassReport, report_of
@@ -75,6 +76,8 @@ class EndpointRun:
         self._warn = warn
         self._lock = threading.Lock()
         self._checked = False
+        self.braked = False
+        """Set once the brake has stopped a removal: no further class removes anything in this run."""
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -125,7 +128,21 @@ class EndpointRun:
         policies = {
             name: {item: Policy(value) for item, value in fields.items()} for name, fields in self.file.fields.items()
         }
-        return Rules(adopt=self.file.adopt, policies=policies)
+        removal, brake = self.file.removal, self.file.brake
+        return Rules(
+            adopt=self.file.adopt,
+            policies=policies,
+            removal=RemovalRules(
+                default=removal.default,
+                classes=removal.classes,
+                grace_days=removal.grace_days,
+                confirmations=removal.confirmations,
+                brake_percent=brake.percent,
+                brake_objects=brake.objects,
+                brake_minimum=brake.minimum,
+                override=self.options.override_brake,
+            ),
+        )
 
     # -- the one write path -------------------------------------------------------------------------------------
 
@@ -136,6 +153,8 @@ class EndpointRun:
     def write(self, stage: str, desired: Desired) -> ClassReport:
         """Plan one object class, write the plan (unless dry), and report. Raises :class:`NetBoxError`."""
         started = time.monotonic()
+        if self.braked:
+            desired.coverage = NOTHING_COVERED
         made = plan(desired, self.state, self.rules)
         applied = Applied()
         self._tell(stage, made, 0)
@@ -144,6 +163,7 @@ class EndpointRun:
             self._writer(stage, made).apply(made, applied)
         report = report_of(stage, made, applied, dry_run=self.options.dry_run, seconds=time.monotonic() - started)
         self.reports[report.object_class] = report
+        self.braked = self.braked or bool(report.braked)
         self._tell(stage, made, report.created + report.updated, report)
         return report
 

@@ -131,6 +131,7 @@ class BrakeConfig(_Strict):
 
     percent: float = Field(10.0, ge=0, le=100)
     objects: int = Field(25, ge=0)
+    minimum: int = Field(3, ge=0, description="up to this many, the percentage does not count")
 
 
 class AddressConfig(_Strict):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from proxbox_dagster.netbox.errors import RowsRefused, WriteUncertain
 from proxbox_dagster.netbox.plan import Create, Plan, Update
+from proxbox_dagster.netbox.removal import Mark, Removal
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     MEMORY_FIELD,
@@ -21,6 +22,7 @@ from proxbox_dagster.netbox.spec import (
     ModelSpec,
     Outcome,
     Ref,
+    Row,
     Skip,
 )
 from proxbox_dagster.netbox.state import NetBoxState
@@ -37,6 +39,8 @@ class Sender(Protocol):
 
     def update(self, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]: ...
 
+    def delete(self, path: str, ids: Sequence[int]) -> None: ...
+
 
 @dataclass
 class Applied:
@@ -44,6 +48,9 @@ class Applied:
 
     created: list[tuple[Create, int]] = field(default_factory=list)
     updated: list[Update] = field(default_factory=list)
+    retired: list[Update] = field(default_factory=list)
+    marked: list[Mark] = field(default_factory=list)
+    deleted: list[Removal] = field(default_factory=list)
     failed: list[Skip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -70,6 +77,7 @@ class Writer:
         self._workers = max(1, workers)
         self._progress = progress or (lambda _rows: None)
         self._pause = pause
+        self._refused: list[tuple[Update, Skip]] = []
 
     def apply(self, plan: Plan, applied: Applied | None = None) -> Applied:
         """Write the plan. ``applied`` is filled as rows arrive, so that an interrupted run can report them.
@@ -78,10 +86,52 @@ class Writer:
         """
         done = applied if applied is not None else Applied()
         spec = plan.object_class.spec
+        self._each(plan.retires, lambda part: self._update(spec, part, done, done.retired))
         for wave in self._waves(spec, plan.creates, done):
             self._each(wave, lambda part: self._create(spec, part, done))
-        self._each(plan.updates, lambda part: self._update(spec, part, done))
+        self._each(plan.updates, lambda part: self._update(spec, part, done, done.updated))
+        self._second_chance(spec, done)
+        self._remove(spec, plan, done)
         return done
+
+    def _second_chance(self, spec: ModelSpec, done: Applied) -> None:
+        """Updates that were refused are sent once more, one by one: another row may have held the name until now."""
+        refused, self._refused = self._refused, []
+        if not refused or not (done.updated or done.created or done.retired or len(refused) > 1):
+            for _item, skip in refused:
+                done.failed.append(skip)
+            return
+        for item, _skip in refused:
+            self._update(spec, [item], done, done.updated)
+        done.failed += [skip for _item, skip in self._refused]
+        self._refused = []
+
+    def _remove(self, spec: ModelSpec, plan: Plan, done: Applied) -> None:
+        marks = [Update(Row({}, mark.label), mark.row_id, mark.changes) for mark in plan.removals.marks]
+        written: list[Update] = []
+        self._each(marks, lambda part: self._update(spec, part, done, written))
+        ids = {item.row_id for item in written}
+        done.marked += [mark for mark in plan.removals.marks if mark.row_id in ids]
+        for _item, skip in self._refused:
+            done.notes.append(f"{skip.label} could not be marked: {skip.reason}")
+        self._refused = []
+        self._each(plan.removals.deletes, lambda part: self._delete(spec, part, done))
+
+    def _delete(self, spec: ModelSpec, part: list[Removal], done: Applied) -> None:
+        try:
+            self._sender.delete(spec.path, [item.row_id for item in part])
+        except RowsRefused as refusal:
+            if len(part) == 1:
+                done.notes.append(f"{part[0].label} could not be deleted: {refusal}")
+                return
+            middle = len(part) // 2
+            self._delete(spec, part[:middle], done)
+            self._delete(spec, part[middle:], done)
+            return
+        for item in part:
+            self._state.forget(spec, item.row_id)
+        done.deleted += part
+        self._progress(len(part))
 
     def _each(self, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
         parts = [list(items[start : start + self._bulk]) for start in range(0, len(items), self._bulk)]
@@ -166,24 +216,43 @@ class Writer:
     ) -> list[list[Any]]:
         """The lists to send instead of a refused one; the rows that are at fault are recorded as failed."""
         if bad:
+            again = [
+                part[index] for index, reason in bad.items() if index < len(part) and self._renamed(spec, part[index])
+            ]
             for index, reason in bad.items():
-                if index < len(part):
+                if index < len(part) and part[index] not in again:
                     self._fail(spec, part[index], reason, done)
-            return [[item for index, item in enumerate(part) if index not in bad]]
+            return [[item for index, item in enumerate(part) if index not in bad], again]
         if len(part) == 1:
+            if self._renamed(spec, part[0]):
+                return [part]
             self._fail(spec, part[0], str(refusal), done)
             return []
         middle = len(part) // 2
         return [part[:middle], part[middle:]]
 
+    def _renamed(self, spec: ModelSpec, item: Create | Update) -> bool:
+        """True where a refused new row got a value of its own in the field that clashed with another endpoint's."""
+        if spec.clash_field is None or not isinstance(item, Create):
+            return False
+        mine = f"@{self._state.endpoint}"
+        value = item.values.get(spec.clash_field)
+        if not isinstance(value, str) or value.endswith(mine):
+            return False
+        item.values[spec.clash_field] = value + mine
+        return True
+
     def _fail(self, spec: ModelSpec, item: Create | Update, reason: str, done: Applied) -> None:
-        done.failed.append(Skip(item.row.label, f"NetBox refused it: {reason}", Outcome.FAILED))
+        skip = Skip(item.row.label, f"NetBox refused it: {reason}", Outcome.FAILED)
         if isinstance(item, Create):
+            done.failed.append(skip)
             self._state.block(item.ref, f"{item.row.label} could not be made")
+        else:
+            self._refused.append((item, skip))
 
     # -- updating -----------------------------------------------------------------------------------------------
 
-    def _update(self, spec: ModelSpec, part: list[Update], done: Applied) -> None:
+    def _update(self, spec: ModelSpec, part: list[Update], done: Applied, into: list[Update]) -> None:
         if not part:
             return
         payload = []
@@ -200,11 +269,11 @@ class Writer:
             position = {item.row_id: index for index, item in enumerate(part)}
             bad = {position[row_id]: why for row_id, why in refusal.by_id.items() if row_id in position}
             for rest in self._without_bad(spec, part, refusal, bad or refusal.by_index, done):
-                self._update(spec, rest, done)
+                self._update(spec, rest, done, into)
             return
         for answer in answers:
             self._state.put(spec, answer)
-        done.updated.extend(part)
+        into.extend(part)
         self._progress(len(part))
 
     # -- spelling -----------------------------------------------------------------------------------------------

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from proxbox_dagster.facts import UNOBSERVED
+from proxbox_dagster.netbox.removal import RemovalRules, Removals, first_mark, missing_record, plan_removals
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     MEMORY_FIELD,
+    MISSING_FIELD,
+    MISSING_TAG,
     OWNER_TAG,
     Desired,
     FieldSpec,
@@ -39,6 +43,7 @@ class Rules:
     """The settings that bear on a plan. ``policies`` maps object class to field to policy."""
 
     adopt: Adopt = "never"
+    removal: RemovalRules = field(default_factory=RemovalRules)
     policies: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
 
 
@@ -85,6 +90,11 @@ class Plan:
     failures: list[Skip] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    retires: list[Update] = field(default_factory=list)
+    """Rows whose identity another object has taken over (a re-used VMID): released before anything is made."""
+    removals: Removals = field(default_factory=Removals)
+    present: set[int] = field(default_factory=set)
+    """Ids of the rows whose objects were seen in this run."""
 
     @property
     def seen(self) -> int:
@@ -93,25 +103,37 @@ class Plan:
 
     @property
     def writes(self) -> bool:
-        return bool(self.creates or self.updates)
+        return bool(self.creates or self.updates or self.retires or self.removals.writes)
 
 
-def plan(desired: Desired, state: NetBoxState, rules: Rules) -> Plan:
-    """The writes that bring NetBox to ``desired``; empty when it is there already."""
+def plan(desired: Desired, state: NetBoxState, rules: Rules, now: datetime | None = None) -> Plan:
+    """The writes that bring NetBox to ``desired``; empty when it is there already. ``now`` dates new marks."""
     spec = desired.object_class.spec
     made = Plan(desired.object_class, notes=list(desired.notes))
-    for skip in desired.skips:
-        (made.failures if skip.outcome is Outcome.FAILED else made.skips).append(skip)
-        if skip.key is not None:
-            state.block(Ref(spec.index_name, skip.key), f"{skip.label}: {skip.reason}")
     rows = _without_doubles(desired.rows, spec, state, made)
     if spec.ownership is Ownership.SHARED:
         state.load_shared(spec, rows)
-    elif rows:
+    elif rows or desired.skips:
         state.load(spec)
-    planner = _Planner(spec, state, rules, made)
-    planner.run(rows)
+    _note_skips(desired, state, made)
+    _Planner(spec, state, rules, made).run(rows)
+    made.removals = plan_removals(desired, made.present, state, rules.removal, now or datetime.now(UTC))
     return made
+
+
+def _note_skips(desired: Desired, state: NetBoxState, made: Plan) -> None:
+    """Account for what the mapping could not make rows of. What NetBox has of it stays as it is."""
+    spec = desired.object_class.spec
+    for skip in desired.skips:
+        (made.failures if skip.outcome is Outcome.FAILED else made.skips).append(skip)
+        if skip.key is None:
+            continue
+        ref = Ref(spec.index_name, skip.key)
+        target = state.resolve(ref)
+        if isinstance(target, int):
+            made.present.add(target)
+        else:
+            state.block(ref, f"{skip.label}: {skip.reason}")
 
 
 def _without_doubles(rows: Iterable[Row], spec: ModelSpec, state: NetBoxState, made: Plan) -> list[Row]:
@@ -133,13 +155,18 @@ class _Planner:
         self.spec, self.state, self.rules, self.made = spec, state, rules, made
         overrides = rules.policies.get(made.object_class.name, rules.policies.get(spec.name, {}))
         self.policies = {item.name: overrides.get(item.name, item.policy) for item in spec.fields}
+        self.movers: dict[Any, dict[str, Any]] = {}
 
     def run(self, rows: list[Row]) -> None:
         matched: list[tuple[Row, dict[str, Any]]] = []
         absent: list[Row] = []
         for row in rows:
             found = self.state.find(self.spec, row)
-            if found is not None:
+            if found is not None and self._is_another(row, found):
+                self._retire(row, found)
+                absent.append(row)
+            elif found is not None:
+                self.made.present.add(found["id"])
                 matched.append((row, found))
             elif self.spec.update_only:
                 self._fail(row, self._why_missing(row))
@@ -179,6 +206,31 @@ class _Planner:
                     return False
         return True
 
+    # -- identities that have changed hands ---------------------------------------------------------------------
+
+    def _is_another(self, row: Row, found: dict[str, Any]) -> bool:
+        """True where every proof of identity differs: the number was given to a new guest."""
+        for name in self.spec.proof:
+            wanted = row.values.get(name)
+            current = decode(self.spec.by_name[name], found)
+            if wanted is UNOBSERVED or wanted is None or current is None:
+                return False
+            if normal(self.spec.by_name[name], wanted) == current:
+                return False
+        return bool(self.spec.proof) and self.state.is_ours(self.spec, found)
+
+    def _retire(self, row: Row, found: dict[str, Any]) -> None:
+        """Take the identity off the old row and mark it, so that the new object inherits nothing of it."""
+        mark = first_mark(self.spec, found, datetime.now(UTC))
+        changes = dict(mark.changes)
+        for name in self.spec.identity:
+            if name != ENDPOINT_FIELD:
+                changes[name] = (decode(self.spec.by_name[name], found), None)
+        self.made.retires.append(Update(Row({}, mark.label), found["id"], changes))
+        self.made.present.add(found["id"])
+        self.made.notes.append(f"{mark.label} is gone: its number now belongs to {row.label}")
+        self.state.release(self.spec, found)
+
     # -- rows that NetBox has -----------------------------------------------------------------------------------
 
     def _match(self, row: Row, found: dict[str, Any]) -> None:
@@ -206,6 +258,8 @@ class _Planner:
             after = self._decide(item, current, wanted, memory, row, found, ours=ours, adopted=adopted)
             if after is not UNOBSERVED and after != current:
                 changes[item.name] = (current, after)
+        if ours:
+            self._reappeared(found, changes)
         if not changes:
             self.made.unchanged.append(found["id"])
             return
@@ -225,6 +279,8 @@ class _Planner:
     ) -> Any:
         """The value the field should get, or UNOBSERVED to leave it alone."""
         policy = self.policies[item.name]
+        if item.name == self.spec.clash_field and current == f"{wanted}@{self.state.endpoint}":
+            return UNOBSERVED
         if item.kind is Kind.MEMBERS:
             return current | wanted
         if policy is Policy.NEVER or not ours:
@@ -237,11 +293,27 @@ class _Planner:
             return wanted if is_empty(current) else UNOBSERVED
         if policy is Policy.ALWAYS or current == wanted or item.name in self.spec.identity:
             return wanted
+        if item.name == "status" and missing_record(found) and current == self.spec.missing_status:
+            return wanted  # our own mark, not a person's edit
         known = item.name in memory
         if (known and memory[item.name] == remembered(current)) or (not known and is_empty(current)):
             return wanted
         self.made.conflicts.append(Conflict(row.label, item.name, current, wanted, found["id"]))
         return UNOBSERVED
+
+    def _reappeared(self, found: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> None:
+        """Clear every mark of a row whose source is there again."""
+        record = missing_record(found)
+        if not record:
+            return
+        changes[MISSING_FIELD] = (record, None)
+        if "tags" in self.spec.by_name:
+            tags = decode(self.spec.by_name["tags"], found)
+            changes["tags"] = (tags, changes.get("tags", (tags, tags))[1] - {MISSING_TAG})
+        if self.spec.missing_status and "status" in self.spec.by_name and "status" not in changes:
+            current = decode(self.spec.by_name["status"], found)
+            if current == self.spec.missing_status and record.get("status") not in (None, current):
+                changes["status"] = (current, record["status"])
 
     @staticmethod
     def _tags(
@@ -266,7 +338,7 @@ class _Planner:
         self, memory: dict[str, Any], changes: dict[str, tuple[Any, Any]], row: Row
     ) -> dict[str, Any] | None:
         """The memory after these changes, or ``None`` when no managed field is among them."""
-        managed = [name for name in changes if self.policies[name] is Policy.MANAGED]
+        managed = [name for name in changes if name in row.values and self.policies.get(name) is Policy.MANAGED]
         if not managed:
             return None
         new = dict(memory)
@@ -302,8 +374,11 @@ class _Planner:
             rivals: dict[int, dict[str, Any]] = {}
         else:
             rivals = self._rivals(rows)
+            self.movers = self._find_movers(rows)
         for position, row in enumerate(rows):
             rival = rivals.get(position)
+            if rival is None and self._taken_over(row):
+                continue
             if rival is None:
                 self.made.creates.append(Create(row, self._ref(row), self._new_values(row)))
             elif self._may_adopt(rival):
@@ -325,6 +400,38 @@ class _Planner:
                 if rival is not None:
                     rivals.setdefault(position, rival)
         return rivals
+
+    def _taken_over(self, row: Row) -> bool:
+        """A guest that came from another configured cluster keeps its row: there it is missing, and the proof fits.
+
+        Only classes with a proof, and only by its first field (the SMBIOS uuid), which two guests never share.
+        """
+        if not self.spec.proof:
+            return False
+        proof = self.spec.proof[0]
+        wanted = row.values.get(proof)
+        if wanted is UNOBSERVED or wanted is None:
+            return False
+        found = self.movers.get(normal(self.spec.by_name[proof], wanted))
+        if found is None:
+            return False
+        self.state.put(self.spec, found)
+        self.made.present.add(found["id"])
+        self._update(row, found, adopted=True)
+        self.made.notes.append(f"{row.label} came from endpoint {self.state.owner_of(found)} and keeps its row")
+        return True
+
+    def _find_movers(self, rows: list[Row]) -> dict[Any, dict[str, Any]]:
+        """Missing rows of other endpoints by the first proof of identity, where it is not ambiguous."""
+        if not self.spec.proof or not rows:
+            return {}
+        proof = self.spec.proof[0]
+        found: dict[Any, list[dict[str, Any]]] = {}
+        for candidate in self.state.look_up(self.spec, UniqueKey((proof,), proof), rows):
+            owner = self.state.owner_of(candidate)
+            if owner and owner != self.state.endpoint and missing_record(candidate):
+                found.setdefault(decode(self.spec.by_name[proof], candidate), []).append(candidate)
+        return {value: those[0] for value, those in found.items() if len(those) == 1}
 
     def _unique_of_found(self, key: UniqueKey, found: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(_folded(key, decode(self.spec.by_name[name], found)) for name in key.fields)
@@ -348,6 +455,7 @@ class _Planner:
 
     def _adopt(self, row: Row, rival: dict[str, Any]) -> None:
         self.state.put(self.spec, rival)
+        self.made.present.add(rival["id"])
         self._update(row, rival, adopted=True)
 
     def _conflict(self, rival: dict[str, Any]) -> str:

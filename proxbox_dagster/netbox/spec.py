@@ -144,6 +144,15 @@ class ModelSpec:
     """The field shown to people in tables."""
     parent: str | None = None
     """The field that refers to the row this one belongs to; covers of a read name such parents."""
+    children: tuple[tuple[str, str], ...] = ()
+    """(REST path, filter by this row's id) of what NetBox would delete along with a row."""
+    proof: tuple[str, ...] = ()
+    """Fields that, all of them differing, prove that a re-used identity is another object: (serial, name)."""
+    window: str | None = None
+    """A datetime field: rows older than the run's window are not read (they never change any more)."""
+    clash_field: str | None = None
+    """When NetBox refuses a new row because another endpoint holds its unique key, the writer appends
+    ``@<endpoint>`` to this field; the planner takes a value with that suffix for equal."""
     ui_path: str | None = None
     """NetBox's page of one row: ``/virtualization/virtual-machines/{id}/``."""
 
@@ -172,6 +181,8 @@ class ObjectClass:
     spec: ModelSpec
     title: str
     description: str
+    only: tuple[tuple[str, Any], ...] = ()
+    """Where several object classes share a table: the (field, value) that tells this one's rows from the others'."""
 
 
 @dataclass(slots=True)

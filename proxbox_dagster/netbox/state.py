@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -68,8 +68,12 @@ class _Table:
 class NetBoxState:
     """The part of NetBox that one run over one endpoint needs. Thread-safe for loading."""
 
-    def __init__(self, reader: Reader, endpoint: str, specs: Iterable[ModelSpec]) -> None:
+    def __init__(
+        self, reader: Reader, endpoint: str, specs: Iterable[ModelSpec], windows: Mapping[str, str] | None = None
+    ) -> None:
+        """``windows`` maps spec names to the ISO time before which their rows are not read (``ModelSpec.window``)."""
         self.endpoint = endpoint
+        self._windows = dict(windows or {})
         self.specs = {spec.name: spec for spec in specs}
         self._reader = reader
         self._tables: dict[str, _Table] = defaultdict(_Table)
@@ -104,7 +108,10 @@ class NetBoxState:
             table = self._tables[spec.path]
             if table.loaded or spec.ownership is Ownership.SHARED:
                 return
-            for row in self._reader.read(spec.path, {ENDPOINT_FILTER: self.endpoint}, self._fields[spec.path]):
+            filters: dict[str, Any] = {ENDPOINT_FILTER: self.endpoint}
+            if spec.window and spec.name in self._windows:
+                filters[f"{spec.window}__gte"] = self._windows[spec.name]
+            for row in self._reader.read(spec.path, filters, self._fields[spec.path]):
                 self._put(spec.path, row)
             table.loaded = True
 
@@ -199,6 +206,13 @@ class NetBoxState:
             if key is not None:
                 self._tables[spec.path].keys.get(spec.index_name, {}).pop(key, None)
 
+    def release(self, spec: ModelSpec, row: dict[str, Any]) -> None:
+        """Take a row out of the index: its identity is another object's from now on."""
+        with self._lock:
+            key = self.identity(spec, row)
+            if key is not None:
+                self._tables[spec.path].keys.get(spec.index_name, {}).pop(key, None)
+
     def identity(self, spec: ModelSpec, row: dict[str, Any]) -> tuple[Any, ...] | None:
         """A NetBox row's identity with ids for parents; ``None`` when a part of it is empty."""
         key = tuple(decode(spec.by_name[name], row) for name in spec.identity)
@@ -229,6 +243,18 @@ class NetBoxState:
     def duplicates(self, spec: ModelSpec) -> dict[tuple[Any, ...], list[int]]:
         """Identities that several NetBox rows hold."""
         return self._tables[spec.path].twice.get(spec.index_name, {})
+
+    def foreign_children(self, spec: ModelSpec, row_ids: Sequence[int]) -> dict[int, str]:
+        """Of these rows, those under which NetBox has something that is not this endpoint's, with what it is."""
+        found: dict[int, str] = {}
+        for path, filter_name in spec.children:
+            for start in range(0, len(row_ids), VALUES_PER_REQUEST):
+                part = row_ids[start : start + VALUES_PER_REQUEST]
+                for child in self._reader.read(path, {filter_name: part}):
+                    parent = _parent_among(child, filter_name, part)
+                    if parent is not None and self.owner_of(child) != self.endpoint:
+                        found.setdefault(parent, f"{path.rsplit('/', 1)[-1]} '{child.get('display', child['id'])}'")
+        return found
 
     def rows(self, spec: ModelSpec) -> list[dict[str, Any]]:
         """All rows known of the spec's path."""
@@ -307,3 +333,19 @@ class NetBoxState:
 
 ENDPOINT_FILTER = "cf_" + ENDPOINT_FIELD.removeprefix("cf.")
 _BOOKKEEPING = {Ownership.ENDPOINT: (ENDPOINT_FIELD, MEMORY_FIELD, MISSING_FIELD)}
+
+
+def _parent_among(child: dict[str, Any], filter_name: str, row_ids: Sequence[int]) -> int | None:
+    """Which of ``row_ids`` a child found by ``filter_name`` belongs to; with one only, that one."""
+    if len(row_ids) == 1:
+        return row_ids[0]
+    name = filter_name.removesuffix("_id")
+    value = child.get(name) or child.get("parent") or child.get("assigned_object")
+    if isinstance(value, dict):
+        owner = value if value.get("id") in row_ids and name in child else value.get(name, value)
+        if isinstance(owner, dict) and owner.get("id") in row_ids:
+            return int(owner["id"])
+    for key in ("assigned_object_id", "parent_object_id"):
+        if child.get(key) in row_ids:
+            return int(child[key])
+    return None

@@ -73,6 +73,13 @@ VIRTUAL_MACHINE = ModelSpec(
     ),
     unique=(UniqueKey(("name", "cluster"), "name__ie", casefold=True),),
     missing_status="decommissioning",
+    proof=("serial", "name"),
+    children=(
+        ("virtualization/virtual-disks", "virtual_machine_id"),
+        ("virtualization/interfaces", "virtual_machine_id"),
+        ("ipam/ip-addresses", "virtual_machine_id"),
+        ("ipam/services", "virtual_machine_id"),
+    ),
 )
 
 VM_SYNC_STATE = ModelSpec(
