@@ -84,6 +84,12 @@ def cluster_name(context: StageContext, cluster_status: Fetched) -> str | None:
     return named[0] if named else None
 
 
+def site_ref(context: StageContext, cluster_status: Fetched) -> Ref:
+    """The site of the endpoint's cluster: from the settings, else the one made for the cluster."""
+    name = cluster_name(context, cluster_status)
+    return Ref("sites", (context.site or slug_of(f"proxmox-default-site-{name}"),))
+
+
 def is_standalone(cluster_status: Fetched) -> bool:
     """True for a host that is in no cluster."""
     return not any(row["type"] == "cluster" for row in cluster_status.rows)

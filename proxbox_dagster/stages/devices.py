@@ -19,6 +19,7 @@ from proxbox_dagster.stages.common import (
     owned,
     proxmox_cluster_ref,
     proxmox_node_ref,
+    site_ref,
     slug_of,
 )
 from proxbox_dagster.stages.ownership import (
@@ -90,7 +91,7 @@ class _View:
         }
 
     def site(self) -> Ref:
-        return Ref("sites", (self.context.site or slug_of(f"proxmox-default-site-{self.name}"),))
+        return site_ref(self.context, self.status)
 
     def cluster_type(self) -> dict[str, Any]:
         return {
