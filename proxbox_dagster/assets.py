@@ -63,7 +63,7 @@ def source_assets(partitions: dg.PartitionsDefinition[str], owners: list[str]) -
         run = _run_of(context)
         names = [key.path[-1] for key in sorted(context.selected_asset_keys)]
         with spoken():
-            run.proxmox.prefetch(names)
+            run.prefetch(names)
         for name in names:
             with spoken():
                 fetched = run.fetched(name)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -19,13 +20,20 @@ from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.plan import Plan, Rules, plan
 from proxbox_dagster.netbox.removal import RemovalRules
-from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, Policy
-from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, Policy
+from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.report import ClassReport, report_of
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
 from proxbox_dagster.stages.stage import Stage, StageContext
+
+TASKS = "node_tasks"
+TASK_OVERLAP = 3600.0
+"""Seconds before the newest known task from which tasks are fetched again: clocks of nodes differ."""
+
+HISTORY_WINDOW = timedelta(days=7)
+"""How far back from the newest row a class that grows for ever is read."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class EndpointRun:
         self._warn = warn
         self._lock = threading.Lock()
         self._checked = False
+        self._cursor_set = False
         self.braked = False
         """Set once the brake has stopped a removal: no further class removes anything in this run."""
 
@@ -87,7 +96,34 @@ class EndpointRun:
 
     def fetched(self, source: str) -> Fetched:
         """A source, read at most once in this run. Raises :class:`ProxmoxError`."""
+        if source == TASKS:
+            self._set_task_cursor()
         return self.proxmox.fetched(source)
+
+    def prefetch(self, sources: list[str]) -> None:
+        """Read these sources side by side; what fails is raised by :meth:`fetched`."""
+        if TASKS in sources:
+            self._set_task_cursor()
+        self.proxmox.prefetch(sources)
+
+    def _set_task_cursor(self) -> None:
+        """Tasks that NetBox has already are not fetched again, so that a run's cost does not grow with history.
+
+        By node: from the newest task that NetBox has (less an hour), or the oldest that had not ended.
+        """
+        spec = self.state.specs.get("task_history") if self.file.plugin else None
+        if spec is None or self._cursor_set:
+            return
+        self._cursor_set = True
+        self.state.load(spec)
+        since: dict[str, float] = {}
+        rows = [(row, datetime.fromisoformat(row["start_time"]).timestamp()) for row in self.state.rows(spec)]
+        for row, started in rows:
+            since[row["node"]] = max(since.get(row["node"], 0.0), started - TASK_OVERLAP)
+        for row, started in rows:
+            if row.get("end_time") is None:
+                since[row["node"]] = min(since[row["node"]], started)
+        self.proxmox.cursor = {node: int(moment) for node, moment in since.items()}
 
     @cached_property
     def netbox(self) -> NetBoxClient:
@@ -98,7 +134,18 @@ class EndpointRun:
 
     @cached_property
     def state(self) -> NetBoxState:
-        return NetBoxState(self.netbox, self.endpoint.name, stages.specs(plugin=self.file.plugin))
+        specs = stages.specs(plugin=self.file.plugin)
+        windows = {spec.name: since for spec in specs if (since := self._window(spec)) is not None}
+        return NetBoxState(self.netbox, self.endpoint.name, specs, windows)
+
+    def _window(self, spec: ModelSpec) -> str | None:
+        """From when on the rows of a class that grows for ever are read: a week before the newest."""
+        if spec.window is None:
+            return None
+        newest = self.netbox.newest(spec.path, spec.window, {ENDPOINT_FILTER: self.endpoint.name})
+        if newest is None:
+            return None
+        return (datetime.fromisoformat(newest) - HISTORY_WINDOW).isoformat()
 
     @cached_property
     def context(self) -> StageContext:

@@ -99,6 +99,12 @@ class NetBoxClient:
             if not page.get("next") or not page["results"]:
                 return rows
 
+    def newest(self, path: str, field: str, filters: dict[str, Any]) -> Any:
+        """The greatest value of a field among the rows that match, or ``None``. One request, one row."""
+        params = {**filters, "ordering": f"-{field}", "limit": 1, "fields": f"id,{field}"}
+        rows = self._page(path, params)["results"]
+        return rows[0].get(field) if rows else None
+
     def _page(self, path: str, params: dict[str, Any]) -> dict[str, Any]:
         def call() -> dict[str, Any]:
             answer = self._request(path)._make_call("get", add_params=params)

@@ -379,6 +379,11 @@ class _Planner:
             rival = rivals.get(position)
             if rival is None and self._taken_over(row):
                 continue
+            if rival is not None and self.state.is_row_of(self.spec, rival, row):
+                self.state.put(self.spec, rival)
+                self.made.present.add(rival["id"])
+                self._match(row, rival)
+                continue
             if rival is None:
                 self.made.creates.append(Create(row, self._ref(row), self._new_values(row)))
             elif self._may_adopt(rival):

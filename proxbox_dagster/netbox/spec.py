@@ -111,6 +111,8 @@ class UniqueKey:
     fields: tuple[str, ...]
     lookup: str
     casefold: bool = False
+    windowed_only: bool = False
+    """Looked up only where the table was read from a window on: rows before it may hold the key."""
     fixed: tuple[tuple[str, str], ...] = ()
     """Filters that hold for every lookup, as ``(("vrf_id", "null"),)``."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import quote_plus
 
 from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.spec import (
@@ -28,7 +29,10 @@ from proxbox_dagster.netbox.spec import (
 from proxbox_dagster.netbox.values import decode, normal
 
 VALUES_PER_REQUEST = 80
-"""Values of one filter in one GET: keeps the request line under the 4,094 bytes that gunicorn takes."""
+"""Values of one filter in one GET."""
+
+QUERY_LENGTH = 3000
+"""Bytes of one filter in one GET: keeps the request line under the 4,094 bytes that gunicorn takes."""
 
 
 class Reader(Protocol):
@@ -122,6 +126,8 @@ class NetBoxState:
         """
         groups: dict[tuple[tuple[str, Any], ...], set[Any]] = defaultdict(set)
         first, *others = key.fields
+        if key.windowed_only and spec.name not in self._windows:
+            return []
         for row in rows:
             value = self._asked_value(spec, first, row)
             narrow = self._narrow(others, spec, row)
@@ -129,9 +135,8 @@ class NetBoxState:
                 groups[narrow].add(value)
         found: list[dict[str, Any]] = []
         for narrow, values in groups.items():
-            ordered = sorted(values, key=str)
-            for start in range(0, len(ordered), VALUES_PER_REQUEST):
-                filters: dict[str, Any] = {key.lookup: ordered[start : start + VALUES_PER_REQUEST]}
+            for part in _portions(sorted(values, key=str), key.lookup):
+                filters: dict[str, Any] = {key.lookup: part}
                 filters.update(narrow)
                 filters.update(dict(key.fixed))
                 found += self._reader.read(spec.path, filters, self._fields[spec.path])
@@ -230,6 +235,11 @@ class NetBoxState:
         key = self._resolved_key(self.key_of(spec, row))
         row_id = self._tables[spec.path].keys.get(spec.index_name, {}).get(key) if key is not None else None
         return None if row_id is None else self._tables[spec.path].rows.get(row_id)
+
+    def is_row_of(self, spec: ModelSpec, found: dict[str, Any], row: Row) -> bool:
+        """True where a NetBox row has the identity of a desired one."""
+        key = self._resolved_key(self.key_of(spec, row))
+        return key is not None and self.identity(spec, found) == key
 
     def _resolved_key(self, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         parts: list[Any] = []
@@ -333,6 +343,21 @@ class NetBoxState:
 
 ENDPOINT_FILTER = "cf_" + ENDPOINT_FIELD.removeprefix("cf.")
 _BOOKKEEPING = {Ownership.ENDPOINT: (ENDPOINT_FIELD, MEMORY_FIELD, MISSING_FIELD)}
+
+
+def _portions(values: Sequence[Any], lookup: str) -> Iterator[list[Any]]:
+    """``values`` in parts that fit into one request line each."""
+    part: list[Any] = []
+    length = 0
+    for value in values:
+        size = len(quote_plus(str(value))) + len(lookup) + 2
+        if part and (length + size > QUERY_LENGTH or len(part) == VALUES_PER_REQUEST):
+            yield part
+            part, length = [], 0
+        part.append(value)
+        length += size
+    if part:
+        yield part
 
 
 def _parent_among(child: dict[str, Any], filter_name: str, row_ids: Sequence[int]) -> int | None:
