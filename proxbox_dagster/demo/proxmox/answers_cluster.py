@@ -8,7 +8,7 @@ from .acl import NEW_PRIVILEGES, OLD_PRIVILEGES
 from .call import Call
 from .errors import PveError, died
 from .figures import guest_figures, node_figures
-from .spelling import shuffled_tags, split_tags
+from .spelling import flipped, split_tags, tags_on_wire
 from .state import Guest, Node, Pool, Storage
 
 
@@ -98,19 +98,19 @@ def _guest_row(call: Call, guest: Guest) -> dict[str, Any]:
         if key in guest.config:
             row[key] = guest.config[key]
     if "tags" in row:
-        row["tags"] = shuffled_tags(call, row["tags"])
+        row["tags"] = tags_on_wire(call, row["tags"])
     pool = cluster.pool_of(guest.vmid)
     if pool is not None and call.allows(f"/pool/{pool}", "Pool.Audit"):
         row["pool"] = pool
     if guest.hastate is not None:
         row["hastate"] = guest.hastate
-    return row
+    return flipped(call, row, {"vmid", "template", "maxcpu", "maxmem", "maxdisk"})
 
 
 def node_row(call: Call, node: Node) -> dict[str, Any]:
     """A node in lists: without sizes when the caller may not audit it, or when its last values have expired."""
     row: dict[str, Any] = {"id": f"node/{node.name}", "node": node.name, "type": "node"}
-    row["status"] = "online" if node.online else "offline"
+    row["status"] = ("online" if node.broadcasting else "unknown") if node.online else "offline"
     if node.broadcasting:
         row["level"] = node.level
         if call.allows(f"/nodes/{node.name}", "Sys.Audit"):
@@ -179,8 +179,8 @@ def join_information(call: Call) -> dict[str, Any]:
             "name": node.name,
             "nodeid": str(node.nodeid),
             "quorum_votes": "1",
-            "ring0_addr": node.ip,
-            "pve_addr": node.ip,
+            "ring0_addr": node.ip or node.name,
+            "pve_addr": node.ip or node.name,
             "pve_fp": node.fingerprint,
         }
         for node in call.ordered(cluster.nodes.values())

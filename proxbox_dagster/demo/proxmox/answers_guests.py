@@ -10,7 +10,7 @@ from typing import Any
 from .call import Call
 from .errors import died
 from .figures import guest_figures
-from .spelling import respelled, shuffled_tags, typed
+from .spelling import flipped, mac_on_wire, respelled, tags_on_wire, typed
 from .state import Agent, Guest
 
 
@@ -39,14 +39,14 @@ def _row(call: Call, guest: Guest) -> dict[str, Any]:
         if key in guest.config:
             row[key] = guest.config[key]
     if "tags" in row:
-        row["tags"] = shuffled_tags(call, row["tags"])
+        row["tags"] = tags_on_wire(call, row["tags"])
     if guest.kind == "lxc":
         row |= {"type": "lxc", "swap": 0, "maxswap": int(guest.config.get("swap", "512")) << 20}
     elif guest.config.get("serial0"):
         row["serial"] = 1
     if guest.running:
         row["pid"] = 10_000 + guest.vmid % 50_000
-    return row
+    return flipped(call, row, {"vmid", "template", "maxmem", "maxdisk", "cpus"})
 
 
 def current(kind: str) -> Any:
@@ -105,7 +105,7 @@ def _config(call: Call, guest: Guest) -> dict[str, Any]:
     answered |= extra
     answered["digest"] = hashlib.sha1(json.dumps([guest.name, guest.config], sort_keys=True).encode()).hexdigest()
     if "tags" in answered:
-        answered["tags"] = shuffled_tags(call, answered["tags"])
+        answered["tags"] = tags_on_wire(call, answered["tags"])
     return respelled(call, guest, answered)
 
 
@@ -166,6 +166,8 @@ def agent_interfaces(call: Call) -> dict[str, Any]:
     rows = []
     for row in call.ordered(agent.interfaces):
         answered = dict(row)
+        if "hardware-address" in row:
+            answered["hardware-address"] = mac_on_wire(call, row["hardware-address"])
         if "ip-addresses" in row:
             answered["ip-addresses"] = call.ordered(row["ip-addresses"])
         if "statistics" in row:
@@ -201,7 +203,8 @@ def container_interfaces(call: Call) -> list[dict[str, Any]] | None:
         return None
     rows = []
     for interface in call.ordered(guest.interfaces):
-        row: dict[str, Any] = {"name": interface.name, "hwaddr": interface.mac}
+        mac = mac_on_wire(call, interface.mac)
+        row: dict[str, Any] = {"name": interface.name, "hwaddr": mac}
         listed = []
         for text in call.ordered(interface.addresses):
             address = ipaddress.ip_interface(text)
@@ -211,6 +214,6 @@ def container_interfaces(call: Call) -> list[dict[str, Any]] | None:
                 {"ip-address": str(address.ip), "prefix": address.network.prefixlen, "ip-address-type": family}
             )
         if call.flavour.container_interfaces == "new":
-            row |= {"hardware-address": interface.mac, "ip-addresses": listed}
+            row |= {"hardware-address": mac, "ip-addresses": listed}
         rows.append(row)
     return rows

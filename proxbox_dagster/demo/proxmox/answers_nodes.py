@@ -8,6 +8,7 @@ from .answers_cluster import node_row, node_version
 from .call import Call, Rows
 from .errors import bad_parameters
 from .figures import node_figures
+from .spelling import flipped
 from .state import Task
 
 _BRIDGES = ("bridge", "OVSBridge")
@@ -73,9 +74,10 @@ def _may_see_bridge(call: Call, name: str) -> bool:
 
 def _interface(call: Call, row: dict[str, Any]) -> dict[str, Any]:
     """Members stand in the order of the interfaces file; a test may have asked for another order."""
+    shuffled = flipped(call, row, {"mtu", "vlan-id", "active", "autostart", "bridge_vlan_aware", "netmask6"})
     if call.cluster.order_seed is None:
-        return dict(row)
-    shuffled = dict(row)
+        return dict(shuffled)
+    shuffled = dict(shuffled)
     for key in ("bridge_ports", "slaves", "ovs_ports", "ovs_bonds"):
         if isinstance(row.get(key), str):
             shuffled[key] = " ".join(call.ordered(row[key].split()))

@@ -10,6 +10,7 @@ from .answers_cluster import storage_used
 from .call import Call
 from .errors import bad_parameters, died
 from .figures import disk_size
+from .spelling import flipped
 from .state import Backup, Guest, Storage
 
 _VOLUME_KEY = re.compile(r"^(?:(?:ide|sata|scsi|virtio|efidisk|tpmstate|unused|mp)\d+|rootfs)$")
@@ -62,7 +63,9 @@ def on_node(call: Call) -> list[dict[str, Any]]:
     for storage in call.ordered(call.cluster.storages.values()):
         if not call.allows_any(f"/storage/{storage.name}", _MAY_SEE):
             continue
-        if name not in (None, storage.name) or (content and not set(content.split(",")) & set(storage.content)):
+        if name not in (None, storage.name):
+            continue
+        if content and not (storage.serves(call.node().name) and set(content.split(",")) & set(storage.content)):
             continue
         if call.flag("enabled") and storage.disable:
             continue
@@ -115,7 +118,11 @@ def content(call: Call) -> list[dict[str, Any]]:
     wanted, vmid = call.params.get("content"), call.params.get("vmid")
     rows: list[dict[str, Any]] = []
     if wanted in (None, "backup"):
-        rows += [_backup_row(b) for b in _backups(call, storage, node) if _may_read_backup(call, storage, b)]
+        rows += [
+            flipped(call, _backup_row(b), {"vmid", "size"})
+            for b in _backups(call, storage, node)
+            if _may_read_backup(call, storage, b)
+        ]
     if wanted in (None, "images", "rootdir"):
         rows += _volumes(call, storage, node, wanted)
     return call.ordered(row for row in rows if vmid is None or str(row.get("vmid")) == vmid)
@@ -174,13 +181,13 @@ def _volumes(call: Call, storage: Storage, node: str, wanted: str | None) -> Ite
         for volid, size in guest_volumes(guest):
             if volid.startswith(storage.name + ":") and volid not in seen:
                 seen.add(volid)
-                yield _volume_row(guest, volid, size, kind)
+                yield flipped(call, _volume_row(guest, volid, size, kind), {"vmid", "size"})
 
 
 def guest_volumes(guest: Guest) -> Iterator[tuple[str, int | None]]:
     """Volume id and size of everything that the guest's configuration keeps on a storage, ISO images left out."""
     for key, value in guest.config.items():
-        volid = value.split(",")[0].removeprefix("file=")
+        volid = value.split(",")[0].removeprefix("file=").removeprefix("volume=")
         if _VOLUME_KEY.match(key) and ":" in volid and ":iso/" not in volid and not volid.startswith("/"):
             yield volid, disk_size(value)
 

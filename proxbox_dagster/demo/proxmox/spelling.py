@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Collection
 from typing import Any
 
 from .call import Call
@@ -21,13 +22,14 @@ _DISK = re.compile(r"^(?:(?:ide|sata|scsi|virtio|efidisk|tpmstate|mp)\d+|rootfs)
 _NET = re.compile(r"^net\d+$")
 _MAC = re.compile(r"\b(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b")
 _SIZE = re.compile(r"(?<=size=)(\d+)([GM])(?=,|$)")
+_FLAGS = frozenset({"template", "active", "autostart", "bridge_vlan_aware", "shared", "enabled"})
 _TAG_SPLIT = re.compile(r"[;, ]+")
 
 
 def typed(call: Call, kind: str, key: str, value: str) -> Any:
     """The value with its JSON type. The memory of a QEMU guest is text since release 8."""
-    if key == "memory" and kind == "qemu" and call.flavour.memory_is_text:
-        return value
+    if key == "memory" and kind == "qemu":
+        return value if call.flavour.memory_is_text else int(value.removeprefix("current="))
     if key in _NUMBERS and value.isdigit():
         return int(value)
     return value
@@ -38,16 +40,43 @@ def split_tags(text: str) -> list[str]:
     return [tag for tag in _TAG_SPLIT.split(text) if tag]
 
 
-def shuffled_tags(call: Call, text: str) -> str:
-    """The same tags in the order that a test asked for, between the same separators."""
-    if call.cluster.order_seed is None:
+def tags_on_wire(call: Call, text: str) -> str:
+    """The tags as stored, unless a test asked for another order or other separators."""
+    cluster = call.cluster
+    tags, separators = split_tags(text), _TAG_SPLIT.findall(text)
+    if len(separators) != len(tags) - 1 or (cluster.order_seed is None and cluster.spelling_seed is None):
         return text
-    tags = split_tags(text)
-    separators = _TAG_SPLIT.findall(text)
-    if len(separators) != len(tags) - 1:
-        return text
-    random.Random(f"{call.cluster.order_seed}/{text}").shuffle(tags)
+    if cluster.order_seed is not None:
+        random.Random(f"{cluster.order_seed}/{text}").shuffle(tags)
+    if cluster.spelling_seed is not None:
+        other = random.Random(f"{cluster.spelling_seed}/{text}").choice([";", ",", " ", ", "])
+        separators = [other] * len(separators)
     return "".join(tag + separator for tag, separator in zip(tags, [*separators, ""], strict=True))
+
+
+def flipped(call: Call, row: dict[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """A row in which, where a test asked for it, numbers under ``keys`` are text or text is a number.
+
+    Perl decides scalar by scalar; a boolean that is false may also be the empty text.
+    """
+    if call.cluster.spelling_seed is None:
+        return row
+    choose = random.Random(f"{call.cluster.spelling_seed}/{row.get('id', row.get('iface', row.get('volid')))}")
+    changed = dict(row)
+    for key in sorted(keys & row.keys()):
+        value = row[key]
+        if value is None or choose.random() < 0.5:
+            continue
+        if isinstance(value, str):
+            changed[key] = int(value) if value.isdigit() else value
+        else:
+            changed[key] = "" if key in _FLAGS and not value else str(value)
+    return changed
+
+
+def mac_on_wire(call: Call, mac: str) -> str:
+    """A MAC address in the other case, where a test asked for it."""
+    return mac if call.cluster.spelling_seed is None else mac.swapcase()
 
 
 def respelled(call: Call, guest: Guest, answered: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +91,7 @@ def respelled(call: Call, guest: Guest, answered: dict[str, Any]) -> dict[str, A
 def _respell(key: str, value: Any, guest: Guest, choose: random.Random) -> Any:
     flip = choose.random() < 0.5
     if key == "agent" and value in ("1", "enabled=1"):
-        return choose.choice(["1", "enabled=1", "1,fstrim_cloned_disks=0", "enabled=1,type=virtio"])
+        return choose.choice(["1", "enabled=1", "1,fstrim_cloned_disks=1", "enabled=1,type=virtio"])
     if key in _NUMBERS and flip:
         return str(value) if isinstance(value, int) else (int(value) if str(value).isdigit() else value)
     if not isinstance(value, str):
