@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from slugify import slugify
 
-from proxbox_dagster.facts import Fetched, GapKind
+from proxbox_dagster.facts import UNOBSERVED, Fetched, GapKind
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     NOTHING_COVERED,
@@ -17,7 +20,14 @@ from proxbox_dagster.netbox.spec import (
     Policy,
     Ref,
 )
+from proxbox_dagster.proxmox.parse.problem import ParseProblem
+from proxbox_dagster.proxmox.parse.values import properties
 from proxbox_dagster.stages.stage import StageContext
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,14}", re.ASCII)
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,8})\.[0-9]{0,5}[1-9]", re.ASCII)
+_EXACT = 10**15
+"""Below it NetBox's JSON keeps every whole number as it is."""
 
 OWNER_TAGS = frozenset({OWNER_TAG})
 
@@ -104,3 +114,54 @@ def covered(context: StageContext, *sources: Fetched) -> Coverage:
             if gap.kind is not GapKind.NOT_APPLICABLE:
                 return Coverage(reason=gap.reason)
     return Coverage(everything=True) if sources else NOTHING_COVERED
+
+
+def sorted_list(text: Any) -> Any:
+    """A comma-separated set in one order, numbers by value: Proxmox gives sets as lists in any order.
+
+    ``None`` for an empty one; ``UNOBSERVED`` stays.
+    """
+    if not text:
+        return text if text is UNOBSERVED else None
+    parts = {part.strip() for part in text.split(",")} - {""}
+    return ",".join(sorted(parts, key=lambda part: (not part.isdecimal(), len(part) * part.isdecimal(), part))) or None
+
+
+def plain_config(
+    raw: Mapping[str, Any] | None, sets: Collection[str] = (), objects: Collection[str] = ()
+) -> dict[str, Any]:
+    """An entry of Proxmox as JSON for ``raw_config``, the same for every spelling of the same entry.
+
+    Numbers in text become numbers and booleans 0 or 1, because Perl decides per value which of them JSON shows.
+    ``sets`` are keys with comma-separated lists in any order, ``objects`` keys with a property string or the same as
+    an object; both get one form.
+    """
+    made: dict[str, Any] = {}
+    for key, value in sorted((raw or {}).items()):
+        if key in sets and isinstance(value, str):
+            value = sorted_list(value)
+        elif key in objects:
+            fields = properties(value)
+            value = value if isinstance(fields, ParseProblem) else fields
+        made[str(key)] = _plain(value)
+    return made
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in sorted(value.items(), key=lambda item: str(item[0]))}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        return value if abs(value) < _EXACT else str(value)
+    if isinstance(value, float):
+        whole = math.isfinite(value) and value.is_integer() and abs(value) < _EXACT
+        return int(value) if whole else value if math.isfinite(value) else str(value)
+    text = str(value).replace("\x00", "").encode("utf-8", "replace").decode()  # NetBox's database takes neither
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    return float(text) if _DECIMAL.fullmatch(text) else text

@@ -57,20 +57,27 @@ class Guest:
 
 
 def guests(inputs: Inputs, context: StageContext) -> Iterator[Guest]:
-    """The guests in scope, by VMID, with their configurations."""
-    read, configs = inputs["guests"], inputs["guest_configs"]
-    by_guest = {(row["type"], row["vmid"]): row["config"] for row in configs.rows}
+    """The guests in scope, by VMID, with their configurations where the stage reads these."""
+    read, configs = inputs["guests"], inputs.get("guest_configs")
+    by_guest = {(row["type"], row["vmid"]): row["config"] for row in configs.rows} if configs else {}
     for row in sorted(read.rows, key=lambda row: (row["vmid"], row["type"])):
         kind, vmid = row["type"], row["vmid"]
         if not context.scope.guest(vmid, row["node"]):
             continue
         config = by_guest.get((kind, vmid))
-        gap = None if config is not None else configs.gap("guest", guest_key(kind, vmid)) or _node_gap(configs, row)
+        gap = guest_gap(configs, kind, vmid, row["node"]) if configs and config is None else None
         yield Guest(kind, vmid, row["node"], row, config, gap)
 
 
-def _node_gap(read: Fetched, row: Mapping[str, Any]) -> Gap | None:
-    return read.gap("node", str(row["node"]))
+def guest_gap(read: Fetched, kind: str, vmid: int, node: str) -> Gap | None:
+    """Why a read lacks a guest, or something of it."""
+    return read.gap("guest", guest_key(kind, vmid)) or read.gap("node", node)
+
+
+def hidden(inputs: Inputs, vmid: int) -> Gap | None:
+    """Why a guest that the list of guests does not hold need not be gone; ``None`` when its absence is proved."""
+    read = inputs["guests"]
+    return read.gap("guest", guest_key("qemu", vmid)) or read.gap("guest", guest_key("lxc", vmid))
 
 
 def unreadable(guest: Guest, desired: Desired, key: tuple[Any, ...] | None = None) -> bool:
@@ -94,22 +101,47 @@ def guest_coverage(context: StageContext, read: list[Guest]) -> Coverage:
     return Coverage(parents=parents, reason="only guests whose configuration was read are covered")
 
 
-def synced_disks(guest: Guest) -> tuple[list[Disk], list[tuple[str, str]]]:
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An entry of a configuration that is not written. What NetBox has of it is kept where it ``is_disk``."""
+
+    key: str
+    reason: str
+    is_disk: bool
+
+
+def synced_disks(guest: Guest) -> tuple[list[Disk], list[LeftOut]]:
     """The entries of the configuration that are virtual disks in NetBox, and the others that people may ask about.
 
-    CD-ROM and cloud-init drives are no disks and unused volumes belong to no drive: neither is mentioned. A disk
-    passed through from the node counts when its size is known. The second list has (key, reason).
+    A virtual disk is what the guest sees as a disk and whose size the configuration tells: volumes of a storage on
+    every bus (EFI variables and TPM state too), containers' root file system and mount points, and disks, partitions
+    or image files of the node that are passed through. NetBox cannot hold a disk without a size, so one whose entry
+    has none is left out, and what NetBox has of it stays. A directory of the node that is mounted into a container is
+    no disk. CD-ROM and cloud-init drives are none either, and unused volumes belong to no drive: these are not even
+    mentioned.
     """
     found: list[Disk] = []
-    left_out: list[tuple[str, str]] = []
+    left_out: list[LeftOut] = []
     for key, disk in disks(guest.config or {}, guest.kind).items():
         if isinstance(disk, ParseProblem):
-            left_out.append((key, f"{key} cannot be read: {disk.reason} ({disk.text})"))
+            left_out.append(LeftOut(key, f"{key} cannot be read: {disk.reason} ({disk.text})", is_disk=True))
         elif disk.kind == "bind":
-            left_out.append((key, f"{key} is a bind mount of a directory of the node, not a disk"))
+            reason = f"{key} is a bind mount of a directory of the node, not a disk"
+            left_out.append(LeftOut(key, reason, is_disk=False))
         elif disk.kind in ("disk", "passthrough"):
             if disk.size is None:
-                left_out.append((key, f"{key} has no size in its configuration, which NetBox needs"))
+                left_out.append(LeftOut(key, f"{key} {_no_size(guest, disk)}", is_disk=True))
+            elif disk.size > MAX_DISK_MIB:
+                reason = f"{key} has {disk.size} MiB; NetBox holds at most {MAX_DISK_MIB}"
+                left_out.append(LeftOut(key, reason, is_disk=True))
             else:
                 found.append(disk)
     return found, left_out
+
+
+def _no_size(guest: Guest, disk: Disk) -> str:
+    """What is missing, and the way to get it into the configuration."""
+    if disk.storage is None:
+        return f"({disk.volume}) has no size in the configuration, which NetBox needs; add size=... to the entry"
+    command = f"pct rescan --vmid {guest.vmid}" if guest.kind == "lxc" else f"qm disk rescan --vmid {guest.vmid}"
+    return f"has no size in the configuration, which NetBox needs; '{command}' puts it there"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.spec import Desired, FieldSpec, Kind, ModelSpec, ObjectClass, Row, UniqueKey
-from proxbox_dagster.stages.common import ENDPOINT, TAGS, cluster_ref, covered, owned
+from proxbox_dagster.stages.common import ENDPOINT, TAGS, cluster_ref, covered, owned, plain_config, sorted_list
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
 
 _TEXTS = {
@@ -44,7 +43,9 @@ STORAGE = ModelSpec(
         FieldSpec("enabled", "/storage disable", "its opposite"),
         FieldSpec("prune_backups", "/storage prune-backups", limit=512),
         FieldSpec("max_protected_backups", "/storage max-protected-backups"),
-        FieldSpec("raw_config", "/storage", "the whole entry", kind=Kind.JSON),
+        FieldSpec(
+            "raw_config", "/storage", "the whole entry; numbers as numbers, sets in alphabetical order", kind=Kind.JSON
+        ),
         TAGS,
     ),
     plugin=True,
@@ -70,30 +71,18 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
             "cluster": cluster_ref(context),
             "name": name,
             "storage_type": row["type"],
-            "content": _sorted_list(row["content"]),
+            "content": sorted_list(row["content"]),
             **{key: row[key] for key in _TEXTS if key != "nodes"},
-            "nodes": _sorted_list(row["nodes"]),
+            "nodes": sorted_list(row["nodes"]),
             "port": row["port"],
-            "shared": bool(row["shared"]) if row["shared"] is not None else seen_shared.get(name, False),
-            "enabled": not row["disable"],
+            "shared": seen_shared.get(name, False) if row["shared"] is None else row["shared"],
+            "enabled": UNOBSERVED if row["disable"] is UNOBSERVED else not row["disable"],
             "prune_backups": row["prune-backups"],
             "max_protected_backups": row["max-protected-backups"],
-            "raw_config": _in_order(row["raw"] or {}),
+            "raw_config": plain_config(row["raw"], sets=("content", "nodes"), objects=("prune-backups",)),
         }
         desired.rows.append(Row(owned(context, values), name, context.link(f"storage/{name}")))
     return [desired]
-
-
-def _sorted_list(text: str | None) -> str | None:
-    """Proxmox gives sets as lists in any order; one order keeps a second run from writing."""
-    return ",".join(sorted(part.strip() for part in text.split(",") if part.strip())) if text else None
-
-
-def _in_order(raw: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _sorted_list(value) if key in ("content", "nodes") and isinstance(value, str) else value
-        for key, value in sorted(raw.items())
-    }
 
 
 STAGE = Stage(
