@@ -241,6 +241,30 @@ def test_jobs(cluster: Cluster, wire: Wire) -> None:
     assert "backup-new" not in {row["id"] for row in wire.data("/cluster/backup")}
 
 
+def test_an_unknown_backup_job_is_a_bad_parameter(wire: Wire) -> None:
+    answer = wire.ask("/cluster/backup/none")
+    assert (answer.status_code, answer.json()["errors"]) == (400, {"id": "No such job 'none'\n"})
+
+
+def test_agents_that_do_not_answer() -> None:
+    with ProxmoxSimulator(load_cluster("odd")) as simulator:
+        wire = Wire(simulator)
+        reasons = {
+            1003: "QEMU guest agent is not running",
+            1021: "VM 1021 qmp command 'guest-network-get-interfaces' failed - got timeout",
+            1022: "QEMU guest agent is not running",  # agent: 0 is configured, and off
+            1000: "No QEMU guest agent configured",
+        }
+        for vmid, reason in reasons.items():
+            answer = wire.ask(f"/nodes/pve1/qemu/{vmid}/agent/network-get-interfaces")
+            assert (answer.status_code, answer.reason) == (500, reason)
+        error = wire.data("/nodes/pve1/qemu/1019/agent/network-get-interfaces")["result"]["error"]
+        assert error["class"] == "CommandDisabled"
+        assert wire.data("/nodes/pve1/qemu/1016/agent/get-host-name") == {"result": {"host-name": "WINDOWS"}}
+        assert wire.data("/nodes/pve1/qemu/1016/agent/get-osinfo")["result"]["id"] == "mswindows"
+        assert wire.data("/nodes/pve1/qemu/1020/agent/get-osinfo")["result"]["error"]["class"] == "Unsupported"
+
+
 def test_options(cluster: Cluster, wire: Wire) -> None:
     cluster.set_option("tag-style", {"color-map": "db:000000"})
     assert wire.data("/cluster/options")["tag-style"] == {"color-map": "db:000000"}

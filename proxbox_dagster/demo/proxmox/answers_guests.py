@@ -147,11 +147,12 @@ def _agent(call: Call) -> Agent:
     vmid = call.params["vmid"]
     call.require_any(f"/vms/{vmid}", call.flavour.agent_privileges)
     guest = call.guest("qemu")
-    if not agent_enabled(guest):
+    if "agent" not in guest.config:
         raise died("No QEMU guest agent configured")
     if not guest.running:
         raise died(f"VM {vmid} is not running")
-    if guest.agent is None or not guest.agent.running or guest.status != "running":
+    answers = agent_enabled(guest) and guest.status == "running" and guest.agent is not None and guest.agent.running
+    if guest.agent is None or not answers:
         raise died("QEMU guest agent is not running")
     if guest.agent.hangs:
         raise died(f"VM {vmid} qmp command 'guest-{call.params['command']}' failed - got timeout")

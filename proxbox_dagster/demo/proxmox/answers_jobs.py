@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .call import Call
-from .errors import PveError, died
+from .errors import bad_parameters, died
 from .state import BackupJob, ReplicationJob
 
 _PROPERTIES = ("prune-backups", "performance", "fleecing")
@@ -80,7 +80,7 @@ def backup_job(call: Call) -> dict[str, Any]:
     call.require("/", "Sys.Audit")
     name = call.params["id"]
     if name not in call.cluster.backup_jobs:
-        raise PveError(500, f"No such job '{name}'\n")
+        raise bad_parameters(id=f"No such job '{name}'")
     return {key: value for key, value in _backup_row(call.cluster.backup_jobs[name]).items() if key != "next-run"}
 
 
