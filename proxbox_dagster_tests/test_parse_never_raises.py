@@ -165,7 +165,7 @@ def test_tags_do_not_depend_on_separator_or_order(names: list[str], data: st.Dat
             },
         ),
         max_size=3,
-        unique_by=lambda entry: entry["name"],
+        unique_by=lambda entry: str(entry["name"]),
     ),
     data=st.data(),
 )  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
@@ -244,10 +243,8 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _worst(failures: list[ProxmoxError]) -> ProxmoxError:
-    """Of all hosts' failures the one to tell: what waiting will not cure, and where all differ, the first host's."""
-    lasting: Callable[[ProxmoxError], bool] = lambda error: not _is_transient(error)  # noqa: E731
-    transient = [error for error in failures if _is_transient(error)]
-    chosen = transient[0] if transient else next(filter(lasting, failures))
+    """Of all hosts' failures the one to tell: the first that waiting may cure, for then it is worth another round."""
+    chosen = next((error for error in failures if _is_transient(error)), failures[0])
     if len(failures) > 1:
         others = " | ".join(str(error) for error in failures if error is not chosen)
         chosen.message = f"{chosen.message} The other hosts: {others}"

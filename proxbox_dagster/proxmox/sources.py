@@ -359,8 +359,8 @@ SOURCES: dict[str, Source] = {source.name: source for source in _TABLE}
 """Every source by its name; sources stand after those that they need."""
 
 
-_UNORDERED: Final = frozenset({"content", "nodes", "tags"})
-"""Lists in one string that Proxmox prints in the order of a Perl hash, another one each time."""
+_UNORDERED: Final = frozenset({"content", "nodes", "tags", "bridge_ports", "slaves", "ovs_ports", "ovs_bonds"})
+"""Lists in one string whose order means nothing; some are printed in that of a Perl hash, another one each time."""
 
 
 def data_version(fetched: Fetched) -> str:
