@@ -6,9 +6,11 @@ from typing import Any
 import dagster as dg
 
 from proxbox_dagster import stages
+from proxbox_dagster.automation import changed_at_the_source
+from proxbox_dagster.checks import accounted_check, check_specs, has_identity_check, identity_check
 from proxbox_dagster.facts import Fetched
 from proxbox_dagster.failures import spoken
-from proxbox_dagster.metadata import reasons_table
+from proxbox_dagster.keys import SUMMARY_STEP, class_key, source_key
 from proxbox_dagster.netbox.spec import Desired, ObjectClass
 from proxbox_dagster.proxmox.sources import SOURCES, Source, data_version
 from proxbox_dagster.report import ClassReport
@@ -17,17 +19,6 @@ from proxbox_dagster.stages.stage import Stage
 
 CODE_VERSION = "1"
 """Raised when a mapping changes what it writes, so that the UI shows what is out of date."""
-
-SUMMARY_STEP = "run_summary"
-
-
-def source_key(name: str) -> dg.AssetKey:
-    return dg.AssetKey(["proxmox", name])
-
-
-def class_key(name: str) -> dg.AssetKey:
-    return dg.AssetKey(["netbox", name])
-
 
 # -- sources ----------------------------------------------------------------------------------------------------
 
@@ -54,12 +45,12 @@ def source_assets(partitions: dg.PartitionsDefinition[str], owners: list[str]) -
     """All sources in one op: they share a session, and what is shared between them is read once."""
 
     @dg.multi_observable_source_asset(
-        name="observe_proxmox",
+        name="read_proxmox",
         specs=[_source_spec(source, partitions, owners) for source in SOURCES.values()],
         can_subset=True,
         required_resource_keys={"proxbox"},
     )
-    def observe_proxmox(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
+    def read_proxmox(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
         run = _run_of(context)
         names = [key.path[-1] for key in sorted(context.selected_asset_keys)]
         with spoken():
@@ -73,7 +64,7 @@ def source_assets(partitions: dg.PartitionsDefinition[str], owners: list[str]) -
                 metadata=_observed(fetched),
             )
 
-    return observe_proxmox
+    return read_proxmox
 
 
 def _observed(fetched: Fetched) -> dict[str, Any]:
@@ -95,7 +86,7 @@ def _observed(fetched: Fetched) -> dict[str, Any]:
 # -- stages -----------------------------------------------------------------------------------------------------
 
 
-def _class_out(stage: Stage, item: ObjectClass, owners: list[str]) -> dg.AssetOut:
+def _class_out(stage: Stage, item: ObjectClass, owners: list[str], freshness: dg.FreshnessPolicy | None) -> dg.AssetOut:
     spec = item.spec
     columns = [
         dg.TableColumn(entry.name, str(entry.kind), description=f"{entry.source}; {entry.conversion} ({entry.policy})")
@@ -111,6 +102,8 @@ def _class_out(stage: Stage, item: ObjectClass, owners: list[str]) -> dg.AssetOu
         io_manager_key="netbox_io",
         code_version=CODE_VERSION,
         is_required=False,
+        automation_condition=changed_at_the_source(),
+        freshness_policy=freshness,
         tags={"proxbox/stage": stage.name},
         metadata={
             "dagster/column_schema": dg.TableSchema(columns=columns),
@@ -122,7 +115,12 @@ def _class_out(stage: Stage, item: ObjectClass, owners: list[str]) -> dg.AssetOu
 
 
 def stage_assets(
-    stage: Stage, partitions: dg.PartitionsDefinition[str], owners: list[str], *, plugin: bool
+    stage: Stage,
+    partitions: dg.PartitionsDefinition[str],
+    owners: list[str],
+    freshness: dg.FreshnessPolicy | None = None,
+    *,
+    plugin: bool,
 ) -> dg.AssetsDefinition | None:
     """One stage as one op; ``None`` for a stage that has no object class without the plugin."""
     classes = stage.classes(plugin=plugin)
@@ -133,21 +131,14 @@ def stage_assets(
     @dg.multi_asset(
         name=stage.name,
         description=f"Stage {stage.number}: {stage.description}",
-        outs={item.name: _class_out(stage, item, owners) for item in classes},
+        outs={item.name: _class_out(stage, item, owners, freshness) for item in classes},
         ins={source: dg.AssetIn(source_key(source)) for source in stage.sources},
         deps=upstream,
         can_subset=True,
         partitions_def=partitions,
         required_resource_keys={"proxbox"},
         op_tags={"dagster/priority": str(100 - stage.number), "proxbox/stage": stage.name},
-        check_specs=[
-            dg.AssetCheckSpec(
-                "accounted",
-                asset=class_key(item.name),
-                description="Every object seen was created, updated, found unchanged, or skipped with a reason.",
-            )
-            for item in classes
-        ],
+        check_specs=[spec for item in classes for spec in check_specs(item)],
     )
     def stage_op(context: dg.AssetExecutionContext, **inputs: Fetched) -> Iterator[Any]:
         run = _run_of(context)
@@ -162,26 +153,15 @@ def stage_assets(
             report = run.reports[item.name]
             failed += [report] if report.failed else []
             braked += [report.braked] if report.braked else []
-            yield _accounted(report)
+            yield accounted_check(report)
+            if has_identity_check(item):
+                yield identity_check(item, run.duplicates(item))
         if braked:
             raise dg.Failure(" ".join(braked), allow_retries=False)
         if failed and not _has_summary(context):
             raise dg.Failure(_failed_line(failed), allow_retries=False)
 
     return stage_op
-
-
-def _accounted(report: ClassReport) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = dict(report.counts())
-    if report.failures:
-        metadata["failures"] = dg.MetadataValue.md(reasons_table(report.failures))
-    return dg.AssetCheckResult(
-        check_name="accounted",
-        asset_key=class_key(report.object_class),
-        passed=report.accounted and not report.failed,
-        severity=dg.AssetCheckSeverity.ERROR,
-        metadata=metadata,
-    )
 
 
 def _failed_line(reports: list[ClassReport]) -> str:

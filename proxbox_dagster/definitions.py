@@ -14,7 +14,9 @@ from proxbox_dagster.jobs import jobs  # noqa: E402
 from proxbox_dagster.netbox.io_manager import netbox_io_manager  # noqa: E402
 from proxbox_dagster.proxmox.io_manager import proxmox_io_manager  # noqa: E402
 from proxbox_dagster.resources import ProxboxResource  # noqa: E402
-from proxbox_dagster.settings import Settings, load_settings  # noqa: E402
+from proxbox_dagster.schedules import freshness_of, schedules  # noqa: E402
+from proxbox_dagster.sensors import automation_sensor, failure_sensor, observation_sensor  # noqa: E402
+from proxbox_dagster.settings import ScheduleConfig, Settings, load_settings  # noqa: E402
 from proxbox_dagster.stages import STAGES, object_classes  # noqa: E402
 from proxbox_dagster.summary import run_summary_asset  # noqa: E402
 
@@ -24,7 +26,9 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     partitions = dg.StaticPartitionsDefinition(settings.endpoint_names)
     plugin = settings.file.plugin if settings.file else True
     owners = list(settings.file.owners) if settings.file else []
-    stages = [stage_assets(stage, partitions, owners, plugin=plugin) for stage in STAGES]
+    clock = settings.file.schedules if settings.file else ScheduleConfig.model_validate({})
+    freshness = freshness_of(clock)
+    stages = [stage_assets(stage, partitions, owners, freshness, plugin=plugin) for stage in STAGES]
     names = [item.name for item in object_classes(plugin=plugin)]
     return dg.Definitions(
         assets=[
@@ -33,6 +37,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             run_summary_asset(names, partitions, owners),
         ],
         jobs=jobs(partitions, plugin=plugin),
+        schedules=schedules(clock, settings.endpoint_names),
+        sensors=[
+            observation_sensor(clock.observe_seconds),
+            automation_sensor(),
+            failure_sensor(settings.file.failure_webhook if settings.file else None),
+        ],
         resources={
             "proxbox": ProxboxResource.configure_at_launch(),
             "proxmox_io": proxmox_io_manager,

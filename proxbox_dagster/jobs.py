@@ -6,28 +6,32 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from proxbox_dagster.assets import SUMMARY_STEP, class_key, source_key
+from proxbox_dagster.keys import SUMMARY_KEY, class_key, source_key
 from proxbox_dagster.proxmox.sources import SOURCES
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster.stages.stage import Stage
 
 FULL_UPDATE = "full_update"
-OBSERVE = "observe_proxmox_job"
+OBSERVE = "observe_proxmox"
 SYNC_GUESTS = "sync_guests"
+QUICK_UPDATE = "quick_update"
+GUEST_STAGES = ("virtual_machines", "virtual_disks", "backups", "snapshots", "vm_interfaces", "vm_ip_addresses")
+"""What 'sync this guest now' runs: the stages whose rows belong to one guest."""
 
-_SUMMARY = dg.AssetKey(["proxbox", SUMMARY_STEP])
+QUICK_STAGES = ("virtual_machines", "vm_interfaces", "vm_ip_addresses")
+"""What changes by the hour: guests, their interfaces and addresses."""
 
 
 def stage_selection(names: Sequence[str], *, plugin: bool) -> dg.AssetSelection:
     """These stages' object classes with the sources they read, and the run's summary."""
     chosen = [stage for stage in STAGES if stage.name in names]
     classes = [class_key(item.name) for stage in chosen for item in stage.classes(plugin=plugin)]
-    return dg.AssetSelection.assets(*classes, _SUMMARY)
+    return dg.AssetSelection.assets(*classes, SUMMARY_KEY)
 
 
 def guest_stages() -> list[Stage]:
-    """The stages whose rows belong to guests: what 'sync this guest now' runs."""
-    return [stage for stage in STAGES if "guests" in stage.sources]
+    """The stages of :data:`GUEST_STAGES`, in order."""
+    return [stage for stage in STAGES if stage.name in GUEST_STAGES]
 
 
 def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.UnresolvedAssetJobDefinition]:
@@ -51,6 +55,12 @@ def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.U
         description="Syncs single guests now: give their VMIDs in the launchpad under resources: proxbox: config.",
         config={"resources": {"proxbox": {"config": {"vmids": []}}}},
     )
+    quick = dg.define_asset_job(
+        QUICK_UPDATE,
+        selection=stage_selection(QUICK_STAGES, plugin=plugin),
+        partitions_def=partitions,
+        description="Guests, their interfaces and addresses; leaves out what changes by the day.",
+    )
     single = [
         dg.define_asset_job(
             f"sync_{stage.name}",
@@ -61,4 +71,4 @@ def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.U
         for stage in STAGES
         if stage.classes(plugin=plugin)
     ]
-    return [whole, observe, guests, *single]
+    return [whole, observe, guests, quick, *single]

@@ -118,18 +118,11 @@ def changes_of(plan: Plan, applied: Applied, *, dry_run: bool) -> list[Change]:
                 changes.append(Change(item.row.label, "create", name, "—", shown(value), row_id, page, item.row.link))
     for update in [*plan.retires, *plan.updates] if dry_run else [*applied.retired, *applied.updated]:
         action = "adopt" if update.adopted else "update"
+        row_id = update.row_id or None  # a dry run knows no id of a row that is still to be made
+        page = spec.page(update.row_id) if row_id else None
         for name, (before, after) in update.changes.items():
             changes.append(
-                Change(
-                    update.row.label,
-                    action,
-                    name,
-                    shown(before),
-                    shown(after),
-                    update.row_id,
-                    spec.page(update.row_id),
-                    update.row.link,
-                )
+                Change(update.row.label, action, name, shown(before), shown(after), row_id, page, update.row.link)
             )
     for mark in plan.removals.marks if dry_run else applied.marked:
         for name, (before, after) in mark.changes.items():

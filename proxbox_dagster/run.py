@@ -16,11 +16,12 @@ from typing import Any
 
 from proxbox_dagster import stages
 from proxbox_dagster.facts import Fetched
+from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.plan import Plan, Rules, plan
 from proxbox_dagster.netbox.removal import RemovalRules
-from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, Policy
+from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass, Policy
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.report import ClassReport, report_of
@@ -83,6 +84,7 @@ class EndpointRun:
         self.concurrency = options.concurrency or self.file.concurrency
         self._warn = warn
         self._lock = threading.Lock()
+        self._lock_endpoint = EndpointLock(self.connection.url, endpoint)
         self._checked = False
         self._cursor_set = False
         self.braked = False
@@ -135,6 +137,8 @@ class EndpointRun:
     @cached_property
     def state(self) -> NetBoxState:
         specs = stages.specs(plugin=self.file.plugin)
+        if not self.options.dry_run:
+            self._lock_endpoint.acquire(self.run_id)
         windows = {spec.name: since for spec in specs if (since := self._window(spec)) is not None}
         return NetBoxState(self.netbox, self.endpoint.name, specs, windows)
 
@@ -214,6 +218,10 @@ class EndpointRun:
         self._tell(stage, made, report.created + report.updated, report)
         return report
 
+    def duplicates(self, item: ObjectClass) -> dict[tuple[Any, ...], list[int]]:
+        """Identities of a class that several rows of NetBox hold."""
+        return self.state.duplicates(item.spec)
+
     def _writer(self, stage: str, made: Plan) -> Writer:
         done = 0
 
@@ -251,6 +259,7 @@ class EndpointRun:
         for name in ("proxmox", "netbox"):
             if name in self.__dict__:
                 self.__dict__[name].close()
+        self._lock_endpoint.release()
 
 
 def numbers(report: ClassReport) -> dict[str, Any]:

@@ -194,6 +194,7 @@ class ScheduleConfig(_Strict):
 
     full_update: str = Field("0 3 * * *", description="cron, UTC: the whole pipeline")
     quick: str = Field("*/15 * * * *", description="cron, UTC: guests, interfaces and addresses")
+    fresh_hours: float = Field(26.0, gt=0, description="an object class not synced for this long is shown as overdue")
     observe_seconds: int = Field(300, ge=30, description="pause between two looks at the sources")
 
 

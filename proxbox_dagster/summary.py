@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from proxbox_dagster.assets import SUMMARY_STEP, class_key
+from proxbox_dagster.keys import SUMMARY_STEP, class_key
 from proxbox_dagster.metadata import counts_of, table
 from proxbox_dagster.report import COUNTS
 

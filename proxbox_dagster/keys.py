@@ -1,0 +1,16 @@
+"""Asset keys: ``proxmox/<source>``, ``netbox/<object class>`` and the run's summary."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+SUMMARY_STEP = "run_summary"
+SUMMARY_KEY = dg.AssetKey(["proxbox", SUMMARY_STEP])
+
+
+def source_key(name: str) -> dg.AssetKey:
+    return dg.AssetKey(["proxmox", name])
+
+
+def class_key(name: str) -> dg.AssetKey:
+    return dg.AssetKey(["netbox", name])
