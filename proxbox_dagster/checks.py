@@ -29,7 +29,7 @@ def check_specs(item: ObjectClass) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             ACCOUNTED,
             asset=key,
-            description="Every object seen was created, updated, found unchanged or skipped with a reason; none failed.",
+            description="Every object seen was created, updated, found unchanged or skipped for a reason; none failed.",
         )
     ]
     if has_identity_check(item):

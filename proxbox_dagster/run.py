@@ -207,6 +207,7 @@ class EndpointRun:
         if self.braked:
             desired.coverage = NOTHING_COVERED
         made = plan(desired, self.state, self.rules)
+        self._prove_absence(made)
         applied = Applied()
         self._tell(stage, made, 0)
         if made.writes and not self.options.dry_run:
@@ -217,6 +218,22 @@ class EndpointRun:
         self.braked = self.braked or bool(report.braked)
         self._tell(stage, made, report.created + report.updated, report)
         return report
+
+    def _prove_absence(self, made: Plan) -> None:
+        """Ask Proxmox for each guest that seems gone: a token without any privilege on it hides it without a trace."""
+        removals, spec = made.removals, made.object_class.spec
+        if spec.name != "virtual_machines" or not removals.writes:
+            return
+        hidden: set[int] = set()
+        for item in (*(mark for mark in removals.marks if mark.first), *removals.deletes):
+            fields = (self.state.row(spec, item.row_id) or {}).get("custom_fields") or {}
+            kind, vmid = fields.get("proxmox_vm_type"), fields.get("proxmox_vm_id")
+            gap = self.proxmox.absence_gap(kind, vmid) if kind and vmid else None
+            if gap is not None:
+                hidden.add(item.row_id)
+                removals.kept.append(f"{item.label}: {gap.reason}")
+        removals.marks = [mark for mark in removals.marks if mark.row_id not in hidden]
+        removals.deletes = [item for item in removals.deletes if item.row_id not in hidden]
 
     def duplicates(self, item: ObjectClass) -> dict[tuple[Any, ...], list[int]]:
         """Identities of a class that several rows of NetBox hold."""
