@@ -95,6 +95,61 @@ def _stage_name(text: str) -> str:
 
 
 @app.command()
+def doctor() -> None:
+    """Try everything that a run needs, without writing. A line each, with the remedy; exit status 1 when one fails."""
+    from proxbox_dagster.doctor import examine
+    from proxbox_dagster.settings import load_settings
+
+    console = Console()
+    signs = {True: "[green]✓[/green]", None: "[yellow]![/yellow]", False: "[red]✗[/red]"}
+    failed = False
+    try:
+        for finding in examine(load_settings()):
+            failed = failed or finding.ok is False
+            console.print(f"{signs[finding.ok]} {finding.subject}: ", end="")
+            console.print(finding.text, highlight=False, markup=False, soft_wrap=True)
+    except SettingsError as error:
+        failed = True
+        console.print(f"{signs[False]} settings: ", end="")
+        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def purge(
+    endpoint: Annotated[list[str], typer.Option("--endpoint", help="Whose objects; may be repeated.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Really remove them; without it they are only listed.")] = False,
+) -> None:
+    """List, and with --yes remove, the NetBox objects that this project made for an endpoint. Nothing else."""
+    from proxbox_dagster.failures import EXPECTED
+    from proxbox_dagster.purge import Owned
+    from proxbox_dagster.purge import purge as purge_endpoint
+    from proxbox_dagster.settings import load_settings
+
+    console = Console()
+
+    def tell(item: Owned) -> None:
+        done = f"{item.deleted} of {len(item.rows)} removed" if yes else f"{len(item.rows)} to remove"
+        console.print(f"{item.spec.name}: {done}", highlight=False, markup=False)
+        for row in [] if yes else item.rows:
+            console.print(f"  {item.label(row)}", highlight=False, markup=False)
+        for reason in item.kept:
+            console.print(f"  kept: {reason}", highlight=False, markup=False, soft_wrap=True)
+
+    def warn(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    clean = True
+    try:
+        for name in endpoint:
+            clean = purge_endpoint(load_settings(), name, yes=yes, tell=tell, warn=warn) and clean
+    except EXPECTED as error:
+        clean = False
+        console.print(f"✗ {error}", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if clean else 1)
+
+
+@app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the run instead of serving until Ctrl-C.")] = False,
     home: Annotated[Path | None, typer.Option(help="Where the demo keeps what it installs.")] = None,

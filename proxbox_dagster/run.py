@@ -20,7 +20,7 @@ from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.plan import Plan, Rules, plan
-from proxbox_dagster.netbox.removal import RemovalRules
+from proxbox_dagster.netbox.removal import Mark, Removal, RemovalRules
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass, Policy
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.proxmox.session import ProxmoxSession
@@ -225,7 +225,8 @@ class EndpointRun:
         if spec.name != "virtual_machines" or not removals.writes:
             return
         hidden: set[int] = set()
-        for item in (*(mark for mark in removals.marks if mark.first), *removals.deletes):
+        suspects: list[Mark | Removal] = [*(mark for mark in removals.marks if mark.first), *removals.deletes]
+        for item in suspects:
             fields = (self.state.row(spec, item.row_id) or {}).get("custom_fields") or {}
             kind, vmid = fields.get("proxmox_vm_type"), fields.get("proxmox_vm_id")
             gap = self.proxmox.absence_gap(kind, vmid) if kind and vmid else None

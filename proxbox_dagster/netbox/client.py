@@ -49,6 +49,8 @@ class _Session(requests.Session):
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", self._timeout)
         kwargs["allow_redirects"] = False
+        # Without it, REQUESTS_CA_BUNDLE would override the settings' verify_ssl.
+        kwargs["verify"] = self.verify
         return super().request(*args, **kwargs)
 
 

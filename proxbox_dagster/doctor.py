@@ -1,0 +1,156 @@
+"""``proxbox-dagster doctor``: everything a run needs, tried without writing, a line each with the remedy."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import requests
+
+from proxbox_dagster import stages
+from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.netbox.errors import NetBoxError
+from proxbox_dagster.proxmox.errors import ProxmoxError
+from proxbox_dagster.proxmox.session import ProxmoxSession
+from proxbox_dagster.proxmox.sources import SOURCES
+from proxbox_dagster.settings import Settings, SettingsError
+
+MAX_CLOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: ``ok`` True, False, or ``None`` for what works but should be looked at."""
+
+    subject: str
+    ok: bool | None
+    text: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """All findings, as they are made. Never raises for what is wrong outside of this program."""
+    try:
+        file = settings.require()
+    except SettingsError as error:
+        yield Finding("settings", False, str(error))
+        return
+    yield Finding("settings", True, f"{settings.source}: {len(file.endpoints)} endpoint(s)")
+    yield from _netbox(settings)
+    for name in settings.endpoint_names:
+        yield from _endpoint(settings, name)
+    limits = file.concurrency
+    yield Finding(
+        "concurrency",
+        None if limits.netbox_max_concurrent > 8 else True,
+        f"{limits.netbox_max_concurrent} request(s) to NetBox at once, "
+        f"{limits.proxmox_fetch_concurrency} to Proxmox; more than NetBox has workers gains nothing",
+    )
+
+
+def _netbox(settings: Settings) -> Iterator[Finding]:
+    file = settings.require()
+    try:
+        connection = settings.netbox_connection()
+    except SettingsError as error:
+        yield Finding("netbox", False, str(error))
+        return
+    client = NetBoxClient(connection)
+    try:
+        status = client.check(plugin=file.plugin)
+        plugin = (status.get("plugins") or {}).get("netbox_proxbox")
+        beside = f" with netbox-proxbox {plugin}" if file.plugin else ", plugin: off"
+        yield Finding("netbox", True, f"{connection.url}: NetBox {status['netbox-version']}{beside}")
+        if connection.url.startswith("http://") and not _is_local(connection.url):
+            yield Finding("netbox tls", None, "the token travels unencrypted: give NetBox https")
+        elif connection.verify_ssl is False:
+            yield Finding("netbox tls", None, "the certificate is not verified: set netbox.verify_ssl to its CA file")
+        yield _clock("netbox clock", f"{connection.url}/api/", connection.verify_ssl)
+        yield from _permissions(client, file.plugin)
+    except NetBoxError as error:
+        yield Finding("netbox", False, str(error))
+    finally:
+        client.close()
+
+
+def _permissions(client: NetBoxClient, plugin: bool) -> Iterator[Finding]:
+    wrong = []
+    for path in dict.fromkeys(spec.path for spec in stages.specs(plugin=plugin)):
+        try:
+            client.may_write(path)
+            client.read(path, {"id": 0}, ["id"])
+        except NetBoxError as error:
+            wrong.append(str(error))
+    if wrong:
+        for line in wrong:
+            yield Finding("netbox permissions", False, line)
+    else:
+        yield Finding("netbox permissions", True, "the token may read and write every object class")
+
+
+def _endpoint(settings: Settings, name: str) -> Iterator[Finding]:
+    subject = f"proxmox {name}"
+    try:
+        endpoint = settings.endpoint(name)
+        with ProxmoxSession(endpoint, settings.require().concurrency) as session:
+            status = session.fetched("cluster_status")
+            nodes = session.fetched("nodes")
+            members = [row for row in status.rows if row["type"] == "node"]
+            online = sum(bool(row["online"]) for row in members)
+            yield Finding(
+                subject,
+                True if online == len(members) else None,
+                f"{endpoint.hosts[0]}: {online} of {len(members)} node(s) online, Proxmox VE "
+                + ", ".join(sorted({str(row["release"]) for row in nodes.rows if isinstance(row["release"], str)})),
+            )
+            if endpoint.verify_ssl is False:
+                yield Finding(f"{subject} tls", None, "the certificate is not verified: set verify_ssl to the CA file")
+            host = endpoint.hosts[0]
+            address = host if ":" in host else f"{host}:{endpoint.port}"
+            yield _clock(f"{subject} clock", f"https://{address}/", endpoint.verify_ssl)
+            yield from _privileges(subject, session)
+    except (SettingsError, ProxmoxError) as error:
+        yield Finding(subject, False, str(error))
+
+
+def _privileges(subject: str, session: ProxmoxSession) -> Iterator[Finding]:
+    reasons: dict[str, None] = {}
+    session.prefetch([name for name, source in SOURCES.items() if source.per != "guest"])
+    for name, source in SOURCES.items():
+        if source.per == "guest":
+            continue
+        try:
+            fetched = session.fetched(name)
+        except ProxmoxError as error:
+            reasons[f"{name}: {error}"] = None
+            continue
+        for gap in fetched.gaps:
+            if gap.is_error:
+                reasons[gap.reason] = None
+    for reason in reasons:
+        yield Finding(f"{subject} privileges", False, reason)
+    if not reasons:
+        yield Finding(f"{subject} privileges", True, "every source can be read whole")
+
+
+def _clock(subject: str, url: str, verify: bool | str) -> Finding:
+    """Dates in marks and windows compare clocks of several machines."""
+    try:
+        answer = requests.get(url, verify=verify, timeout=15, allow_redirects=False)
+        theirs = parsedate_to_datetime(answer.headers["Date"])
+    except (requests.RequestException, KeyError, ValueError):
+        return Finding(subject, None, "its clock could not be read from its answers")
+    apart = abs((datetime.now(UTC) - theirs.astimezone(UTC)).total_seconds())
+    if apart > MAX_CLOCK_SECONDS:
+        return Finding(subject, False, f"{apart:.0f} s apart from this machine's clock: set up NTP on both")
+    return Finding(subject, True, "in step with this machine's")
+
+
+def _is_local(url: str) -> bool:
+    host = url.split("//", 1)[-1].split("/", 1)[0].rsplit(":", 1)[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,108 @@
+"""Removing what this project made, and nothing else: listed first, removed only when told so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxbox_dagster import stages
+from proxbox_dagster.lock import EndpointLock
+from proxbox_dagster.netbox.client import NetBoxClient, chunks
+from proxbox_dagster.netbox.errors import RowsRefused
+from proxbox_dagster.netbox.spec import KEEP_TAG, ModelSpec
+from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.values import decode
+from proxbox_dagster.settings import Settings
+
+RUN_ID = "purge"
+
+
+@dataclass
+class Owned:
+    """The rows of one class that an endpoint owns; ``kept`` are those that stay, with the reason."""
+
+    spec: ModelSpec
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    deleted: int = 0
+
+    def label(self, row: dict[str, Any]) -> str:
+        return str(row.get("display") or row.get(self.spec.label) or row["id"])
+
+
+def owned_rows(client: NetBoxClient, endpoint: str, specs: Sequence[ModelSpec]) -> list[Owned]:
+    """Everything of an endpoint, what hangs on others first: the order in which it can be removed."""
+    state = NetBoxState(client, endpoint, specs)
+    found: list[Owned] = []
+    seen: set[str] = set()
+    for spec in reversed([spec for spec in specs if not spec.update_only and spec.path not in seen]):
+        if spec.path in seen:
+            continue
+        seen.add(spec.path)
+        state.load(spec)
+        item = Owned(spec)
+        for row in state.rows(spec):
+            if not state.is_ours(spec, row) or state.owner_of(row) != endpoint:
+                continue
+            if "tags" in spec.by_name and KEEP_TAG in decode(spec.by_name["tags"], row):
+                item.kept.append(f"{item.label(row)}: tagged {KEEP_TAG}")
+            else:
+                item.rows.append(row)
+        if item.rows or item.kept:
+            found.append(item)
+    return found
+
+
+def purge(
+    settings: Settings, endpoint: str, *, yes: bool, tell: Callable[[Owned], None], warn: Callable[[str], None]
+) -> bool:
+    """List, and with ``yes`` remove, what an endpoint owns. True when nothing that should go is left.
+
+    Raises :class:`NetBoxError` and :class:`EndpointBusy`.
+    """
+    file = settings.require()
+    connection = settings.netbox_connection()
+    lock = EndpointLock(connection.url, endpoint)
+    client = NetBoxClient(connection, RUN_ID, warn)
+    try:
+        if yes:
+            lock.acquire(RUN_ID)
+        client.check(plugin=file.plugin)
+        specs = stages.specs(plugin=file.plugin)
+        found = owned_rows(client, endpoint, specs)
+        state = NetBoxState(client, endpoint, specs)
+        clean = True
+        for item in found:
+            if yes:
+                clean = _remove(client, state, item) and clean
+            tell(item)
+        return clean
+    finally:
+        client.close()
+        lock.release()
+
+
+def _remove(client: NetBoxClient, state: NetBoxState, item: Owned) -> bool:
+    """Remove the rows of one class; what people made under a row keeps the row."""
+    spec = item.spec
+    foreign = state.foreign_children(spec, [row["id"] for row in item.rows]) if spec.children else {}
+    for row in item.rows:
+        if row["id"] in foreign:
+            item.kept.append(f"{item.label(row)}: {foreign[row['id']]} under it is not ours")
+    doomed = [row for row in item.rows if row["id"] not in foreign]
+    for part in chunks(doomed, 50):
+        item.deleted += _delete(client, item, list(part))
+    return item.deleted == len(item.rows)
+
+
+def _delete(client: NetBoxClient, item: Owned, rows: list[dict[str, Any]]) -> int:
+    try:
+        client.delete(item.spec.path, [row["id"] for row in rows])
+        return len(rows)
+    except RowsRefused as refusal:
+        if len(rows) == 1:
+            item.kept.append(f"{item.label(rows[0])}: {refusal}")
+            return 0
+        middle = len(rows) // 2
+        return _delete(client, item, rows[:middle]) + _delete(client, item, rows[middle:])
