@@ -89,10 +89,23 @@ class Writer:
         self._each(plan.retires, lambda part: self._update(spec, part, done, done.retired))
         for wave in self._waves(spec, plan.creates, done):
             self._each(wave, lambda part: self._create(spec, part, done))
+        self._release(plan, done)
         self._each(plan.updates, lambda part: self._update(spec, part, done, done.updated))
         self._second_chance(spec, done)
         self._remove(spec, plan, done)
         return done
+
+    def _release(self, plan: Plan, done: Applied) -> None:
+        """Have other rows let go of those that are about to move; NetBox refuses the move otherwise."""
+        for spec in {item.spec.name: item.spec for item in plan.releases}.values():
+            items = [
+                Update(Row({}, item.label), item.row_id, item.changes, item.memory)
+                for item in plan.releases
+                if item.spec is spec
+            ]
+            self._each(items, lambda part, spec=spec: self._update(spec, part, done, []))  # type: ignore[misc]
+        done.notes += [f"{skip.label} could not let go: {skip.reason}" for _item, skip in self._refused]
+        self._refused = []
 
     def _second_chance(self, spec: ModelSpec, done: Applied) -> None:
         """Updates that were refused are sent once more, one by one: another row may have held the name until now."""

@@ -7,11 +7,12 @@ field by field what would change; :mod:`proxbox_dagster.netbox.apply` does exact
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from proxbox_dagster.facts import UNOBSERVED
+from proxbox_dagster.netbox.moves import Release, held, is_elsewhere, releases
 from proxbox_dagster.netbox.removal import RemovalRules, Removals, first_mark, missing_record, plan_removals
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
@@ -33,7 +34,7 @@ from proxbox_dagster.netbox.spec import (
     UniqueKey,
 )
 from proxbox_dagster.netbox.state import Blocked, NetBoxState, Pending
-from proxbox_dagster.netbox.values import decode, is_empty, normal, remembered
+from proxbox_dagster.netbox.values import decode, identifying, is_empty, normal, remembered
 
 Adopt = Literal["never", "tagged", "by_name"]
 
@@ -69,7 +70,10 @@ class Create:
 
 @dataclass
 class Update:
-    """Fields of one row to be changed: ``changes`` maps field to (before, after)."""
+    """Fields of one row to be changed: ``changes`` maps field to (before, after).
+
+    ``row_id`` is 0 in a dry run for a row that another class is still to make.
+    """
 
     row: Row
     row_id: int
@@ -92,6 +96,8 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     retires: list[Update] = field(default_factory=list)
     """Rows whose identity another object has taken over (a re-used VMID): released before anything is made."""
+    releases: list[Release] = field(default_factory=list)
+    """Rows that must let go of rows that move to another parent: written before the updates."""
     removals: Removals = field(default_factory=Removals)
     present: set[int] = field(default_factory=set)
     """Ids of the rows whose objects were seen in this run."""
@@ -116,9 +122,18 @@ def plan(desired: Desired, state: NetBoxState, rules: Rules, now: datetime | Non
     elif rows or desired.skips:
         state.load(spec)
     _note_skips(desired, state, made)
-    _Planner(spec, state, rules, made).run(rows)
+    _Planner(desired, state, rules, made).run(rows)
+    _plan_releases(spec, state, made)
     made.removals = plan_removals(desired, made.present, state, rules.removal, now or datetime.now(UTC))
     return made
+
+
+def _plan_releases(spec: ModelSpec, state: NetBoxState, made: Plan) -> None:
+    moving = {item.row_id: item.row for item in made.updates if spec.parent in item.changes}
+    made.releases = releases(spec, moving, state)
+    for release in made.releases:
+        names = " and ".join(release.changes)
+        made.notes.append(f"{release.label} lets go of its {names}, which moves to another interface")
 
 
 def _note_skips(desired: Desired, state: NetBoxState, made: Plan) -> None:
@@ -151,8 +166,9 @@ def _without_doubles(rows: Iterable[Row], spec: ModelSpec, state: NetBoxState, m
 class _Planner:
     """One class's plan in the making."""
 
-    def __init__(self, spec: ModelSpec, state: NetBoxState, rules: Rules, made: Plan) -> None:
-        self.spec, self.state, self.rules, self.made = spec, state, rules, made
+    def __init__(self, desired: Desired, state: NetBoxState, rules: Rules, made: Plan) -> None:
+        self.desired, self.state, self.rules, self.made = desired, state, rules, made
+        self.spec = spec = desired.object_class.spec
         overrides = rules.policies.get(made.object_class.name, rules.policies.get(spec.name, {}))
         self.policies = {item.name: overrides.get(item.name, item.policy) for item in spec.fields}
         self.movers: dict[Any, dict[str, Any]] = {}
@@ -169,9 +185,10 @@ class _Planner:
                 self.made.present.add(found["id"])
                 matched.append((row, found))
             elif self.spec.update_only:
-                self._fail(row, self._why_missing(row))
+                self._without_base(row)
             elif self._parents_ready(row):
                 absent.append(row)
+        absent = [replace(row, values={**row.initial, **row.values}) for row in absent]
         for row in absent:  # first all, so that rows of this class may refer to one another
             self.state.expect(self._ref(row))
         for row, found in matched:
@@ -187,9 +204,15 @@ class _Planner:
         if not self.spec.update_only:
             self.state.block(self._ref(row), f"{row.label}: {reason}")
 
-    def _why_missing(self, row: Row) -> str:
+    def _without_base(self, row: Row) -> None:
+        """Fields of a row that another class makes and NetBox does not have: only a dry run knows that it will."""
         target = self.state.resolve(self._ref(row))
-        return target.reason if isinstance(target, Blocked) else f"{row.label} is not in NetBox yet"
+        if isinstance(target, Blocked):
+            self._fail(row, target.reason, Outcome.SKIPPED)
+            return
+        wanted = self._new_values(replace(row, values={**row.initial, **row.values}))
+        names = [item.name for item in self.spec.fields if item.name in wanted]
+        self.made.updates.append(Update(row, 0, {name: (None, wanted[name]) for name in names}))
 
     def _parents_ready(self, row: Row) -> bool:
         """False, with the row accounted for, when something it cannot be without is not in NetBox."""
@@ -235,7 +258,13 @@ class _Planner:
 
     def _match(self, row: Row, found: dict[str, Any]) -> None:
         if self.spec.ownership is Ownership.SHARED or self.state.is_ours(self.spec, found):
-            self._update(row, found)
+            reason = held(self.desired, row, found, self.state)
+            if reason is not None:
+                self._fail(row, reason, Outcome.SKIPPED)
+            elif row.only_new:
+                self.made.unchanged.append(found["id"])
+            else:
+                self._update(row, found)
         else:
             self._fail(
                 row,
@@ -249,16 +278,15 @@ class _Planner:
         memory = decode_memory(found) if self.spec.has_memory else {}
         changes: dict[str, tuple[Any, Any]] = {}
         for item in self.spec.fields:
-            if item.name not in row.values:
-                continue
-            wanted = self._wanted(item, row.values[item.name], row)
+            current = decode(item, found)
+            values = row.initial if item.name not in row.values and is_empty(current) else row.values
+            wanted = self._wanted(item, values.get(item.name, UNOBSERVED), row)
             if wanted is UNOBSERVED:
                 continue
-            current = decode(item, found)
             after = self._decide(item, current, wanted, memory, row, found, ours=ours, adopted=adopted)
             if after is not UNOBSERVED and after != current:
                 changes[item.name] = (current, after)
-        if ours:
+        if ours and not self.spec.update_only:
             self._reappeared(found, changes)
         if not changes:
             self.made.unchanged.append(found["id"])
@@ -298,8 +326,17 @@ class _Planner:
         known = item.name in memory
         if (known and memory[item.name] == remembered(current)) or (not known and is_empty(current)):
             return wanted
+        if not known and is_empty(wanted):
+            return UNOBSERVED  # a person filled what Proxmox says nothing about
+        if known and is_empty(current) and self._fell_away(memory[item.name], item, row):
+            return wanted
         self.made.conflicts.append(Conflict(row.label, item.name, current, wanted, found["id"]))
         return UNOBSERVED
+
+    def _fell_away(self, last: Any, item: FieldSpec, row: Row) -> bool:
+        """True where a reference is empty because NetBox cleared it, when its target was deleted, and no person did."""
+        ref = row.values.get(item.name, row.initial.get(item.name))
+        return isinstance(ref, Ref) and isinstance(last, int) and self.state.is_gone(ref.index, last)
 
     def _reappeared(self, found: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> None:
         """Clear every mark of a row whose source is there again."""
@@ -338,14 +375,15 @@ class _Planner:
         self, memory: dict[str, Any], changes: dict[str, tuple[Any, Any]], row: Row
     ) -> dict[str, Any] | None:
         """The memory after these changes, or ``None`` when no managed field is among them."""
-        managed = [name for name in changes if name in row.values and self.policies.get(name) is Policy.MANAGED]
+        given = {**row.initial, **row.values}
+        managed = [name for name in changes if name in given and self.policies.get(name) is Policy.MANAGED]
         if not managed:
             return None
         new = dict(memory)
         for name in managed:
             item = self.spec.by_name[name]
             # For tags the memory is what we want on the row, not what people have put beside it.
-            value = normal(item, row.values[name]) if item.kind is Kind.TAGS else changes[name][1]
+            value = normal(item, given[name]) if item.kind is Kind.TAGS else changes[name][1]
             new[name] = value if isinstance(value, Ref) else remembered(value)
         return new
 
@@ -386,10 +424,10 @@ class _Planner:
                 continue
             if rival is None:
                 self.made.creates.append(Create(row, self._ref(row), self._new_values(row)))
-            elif self._may_adopt(rival):
+            elif self._may_adopt(row, rival):
                 self._adopt(row, rival)
             else:
-                self._fail(row, self._conflict(rival))
+                self._fail(row, self._conflict(row, rival))
 
     def _rivals(self, rows: list[Row]) -> dict[int, dict[str, Any]]:
         """Rows that hold a unique key of ours under another identity, by position."""
@@ -439,7 +477,8 @@ class _Planner:
         return {value: those[0] for value, those in found.items() if len(those) == 1}
 
     def _unique_of_found(self, key: UniqueKey, found: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(_folded(key, decode(self.spec.by_name[name], found)) for name in key.fields)
+        items = [self.spec.by_name[name] for name in key.fields]
+        return tuple(_folded(key, identifying(item, decode(item, found))) for item in items)
 
     def _unique_of_row(self, key: UniqueKey, row: Row) -> tuple[Any, ...]:
         parts: list[Any] = []
@@ -448,13 +487,16 @@ class _Planner:
             if isinstance(value, Ref):
                 value = self.state.resolve(value)
             elif value is not UNOBSERVED:
-                value = normal(self.spec.by_name[name], value)
+                item = self.spec.by_name[name]
+                value = identifying(item, normal(item, value))
             parts.append(_folded(key, value))
         return tuple(parts)
 
-    def _may_adopt(self, rival: dict[str, Any]) -> bool:
+    def _may_adopt(self, row: Row, rival: dict[str, Any]) -> bool:
         if self.state.owner_of(rival) is not None:
             return False  # another endpoint's, or ours under another identity
+        if is_elsewhere(self.desired, row, rival, self.state):
+            return False  # adopting it would take it from where people put it
         tagged = "tags" in self.spec.by_name and OWNER_TAG in decode(self.spec.by_name["tags"], rival)
         return self.rules.adopt == "by_name" or (tagged and (self.spec.adopt_tagged or self.rules.adopt == "tagged"))
 
@@ -463,7 +505,7 @@ class _Planner:
         self.made.present.add(rival["id"])
         self._update(row, rival, adopted=True)
 
-    def _conflict(self, rival: dict[str, Any]) -> str:
+    def _conflict(self, row: Row, rival: dict[str, Any]) -> str:
         owner = self.state.owner_of(rival)
         name = rival.get(self.spec.label) or rival["id"]
         what = f"NetBox already has {self.spec.name} '{name}' (id {rival['id']})"
@@ -471,6 +513,8 @@ class _Planner:
             return f"{what}, which belongs to endpoint {owner}; rename one of the two in Proxmox"
         if owner:
             return f"{what}, which is another object of this endpoint; rename one of the two in Proxmox"
+        if is_elsewhere(self.desired, row, rival, self.state):
+            return f"{what}, which is assigned to something else and is not taken from it; remove one of the two"
         return (
             f"{what}, which this project did not make; rename it, or set 'adopt: by_name' "
             f"(or give it the tag '{OWNER_TAG}' and set 'adopt: tagged') to take it over"

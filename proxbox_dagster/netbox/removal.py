@@ -99,7 +99,17 @@ def plan_removals(
     state.load(spec)
     ours = [row for row in state.rows(spec) if state.is_ours(spec, row) and _of_class(spec, row, desired)]
     parents = {target for ref in coverage.parents if isinstance(target := state.resolve(ref), int)}
-    gone = [row for row in ours if row["id"] not in present and _covered(spec, row, coverage, parents)]
+    bounds = [
+        (spec.by_name[name], {target for ref in refs if isinstance(target := state.resolve(ref), int)})
+        for name, refs in coverage.within
+    ]
+    gone = [
+        row
+        for row in ours
+        if row["id"] not in present
+        and _covered(spec, row, coverage, parents)
+        and all(decode(item, row) in targets for item, targets in bounds)
+    ]
     fresh = [row for row in gone if not missing_record(row)]
     found.braked = _brake(desired.object_class.name, len(fresh), len(ours), coverage, rules)
     if found.braked:

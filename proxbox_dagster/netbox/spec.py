@@ -152,6 +152,9 @@ class ModelSpec:
     """Fields that, all of them differing, prove that a re-used identity is another object: (serial, name)."""
     window: str | None = None
     """A datetime field: rows older than the run's window are not read (they never change any more)."""
+    primary_of: tuple[tuple[str, str], ...] = ()
+    """(index, field) of rows that may point at a row of this class as their primary one: NetBox does not let it move
+    to another parent before they let go of it."""
     clash_field: str | None = None
     """When NetBox refuses a new row because another endpoint holds its unique key, the writer appends
     ``@<endpoint>`` to this field; the planner takes a value with that suffix for equal."""
@@ -193,11 +196,15 @@ class Row:
 
     ``values`` maps field names to values, :class:`Ref`, tuples of Refs, ``None`` (known absent: cleared) or
     ``UNOBSERVED`` (left alone). ``label`` names it for people; ``link`` is its place in Proxmox's UI.
+    ``initial`` are values only for fields in which NetBox has nothing yet. A row that is ``only_new`` is made where
+    NetBox has none, and never changed or moved: what it says was not observed, only presumed.
     """
 
     values: dict[str, Any]
     label: str
     link: str | None = None
+    initial: dict[str, Any] = field(default_factory=dict)
+    only_new: bool = False
 
 
 class Outcome(StrEnum):
@@ -225,6 +232,9 @@ class Coverage:
 
     everything: bool = False
     parents: frozenset[Ref] = frozenset()
+    within: tuple[tuple[str, frozenset[Ref]], ...] = ()
+    """Further bounds as (field, rows): only rows that refer to one of them by that field are covered. A backup is
+    covered where both its storage (the parent) was read to the end and its guest is in the list of guests."""
     reason: str = ""
     """When not everything is covered: why, for the operator."""
 
@@ -241,6 +251,8 @@ class Desired:
     skips: list[Skip] = field(default_factory=list)
     coverage: Coverage = NOTHING_COVERED
     notes: list[str] = field(default_factory=list)
+    hold: str = ""
+    """Why rows are not moved here from parents outside of the coverage; empty: they are."""
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)

@@ -26,7 +26,7 @@ from proxbox_dagster.netbox.spec import (
     Row,
     UniqueKey,
 )
-from proxbox_dagster.netbox.values import decode, normal
+from proxbox_dagster.netbox.values import decode, identifying, normal
 
 VALUES_PER_REQUEST = 80
 """Values of one filter in one GET."""
@@ -146,7 +146,8 @@ class NetBoxState:
         """What a filter asks for; ``None`` when nothing in NetBox can match it."""
         value = row.values.get(name)
         if not isinstance(value, Ref):
-            return None if value is UNOBSERVED else normal(spec.by_name[name], value)
+            item = spec.by_name[name]
+            return None if value is UNOBSERVED else identifying(item, normal(item, value))
         target = self.resolve(value)
         return target if isinstance(target, int) and not self.is_new(value.index, target) else None
 
@@ -220,14 +221,15 @@ class NetBoxState:
 
     def identity(self, spec: ModelSpec, row: dict[str, Any]) -> tuple[Any, ...] | None:
         """A NetBox row's identity with ids for parents; ``None`` when a part of it is empty."""
-        key = tuple(decode(spec.by_name[name], row) for name in spec.identity)
+        key = tuple(identifying(item := spec.by_name[name], decode(item, row)) for name in spec.identity)
         return None if any(part is None for part in key) else key
 
     def key_of(self, spec: ModelSpec, row: Row) -> tuple[Any, ...]:
         """A desired row's identity in natural form (Refs stay Refs)."""
         return tuple(
-            value if isinstance(value := row.values[name], Ref) else normal(spec.by_name[name], value)
+            value if isinstance(value := row.values[name], Ref) else identifying(item, normal(item, value))
             for name in spec.identity
+            if (item := spec.by_name[name])
         )
 
     def find(self, spec: ModelSpec, row: Row) -> dict[str, Any] | None:
@@ -273,6 +275,18 @@ class NetBoxState:
     def row(self, spec: ModelSpec, row_id: int) -> dict[str, Any] | None:
         return self._tables[spec.path].rows.get(row_id)
 
+    def base(self, index: str) -> ModelSpec:
+        """The spec that makes the rows of an index. Raises :class:`KeyError`."""
+        return self._by_index[index]
+
+    def is_gone(self, index: str, row_id: int) -> bool:
+        """True when this endpoint had a row of this id and NetBox has it no more."""
+        spec = self._by_index.get(index)
+        if spec is None or spec.ownership is not Ownership.ENDPOINT:
+            return False
+        self.load(spec)
+        return row_id not in self._tables[spec.path].rows
+
     def is_new(self, index: str, row_id: int) -> bool:
         """True for a row that this run made."""
         return row_id in self._made[index]
@@ -290,7 +304,8 @@ class NetBoxState:
             self.load(spec)
         parts: list[Any] = []
         for name, part in zip(spec.identity, ref.key, strict=True):
-            target = self.resolve(part) if isinstance(part, Ref) else normal(spec.by_name[name], part)
+            item = spec.by_name[name]
+            target = self.resolve(part) if isinstance(part, Ref) else identifying(item, normal(item, part))
             if isinstance(target, Blocked):
                 return target
             if isinstance(target, Pending):
