@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from proxbox_dagster.netbox.spec import ModelSpec, ObjectClass, Ownership
-from proxbox_dagster.stages import devices, storage, virtual_machines
+from proxbox_dagster.stages import (
+    backup_routines,
+    backups,
+    devices,
+    replications,
+    snapshots,
+    storage,
+    task_history,
+    virtual_disks,
+    virtual_machines,
+)
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
 
 STAGES: tuple[Stage, ...] = (
     devices.STAGE,
     storage.STAGE,
     virtual_machines.STAGE,
+    virtual_disks.STAGE,
+    task_history.STAGE,
+    backups.STAGE,
+    snapshots.STAGE,
+    replications.STAGE,
+    backup_routines.STAGE,
 )
 """The stages by number."""
 

@@ -69,7 +69,7 @@ class MemoryNetBox:
     def create(self, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         self.writes.append(("create", path, deepcopy(list(rows))))
         made = [{"custom_fields": {}, "tags": [], **deepcopy(row), "id": next(self._ids)} for row in rows]
-        self._check(path, {index: row for index, row in enumerate(made)}, by_index=True)
+        self._check(path, dict(enumerate(made)), by_index=True)
         self._table(path).update({row["id"]: row for row in made})
         return deepcopy(made)
 
