@@ -144,6 +144,8 @@ def stage_assets(
         run = _run_of(context)
         _gate(context, run)
         desired = run.build(stage, inputs)
+        with spoken():
+            run.preflight(desired)
         failed: list[ClassReport] = []
         braked: list[str] = []
         for item in classes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -19,6 +19,7 @@ from proxbox_dagster.facts import Fetched
 from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.netbox.errors import NetBoxRefused
 from proxbox_dagster.netbox.plan import Plan, Rules, plan
 from proxbox_dagster.netbox.removal import Mark, Removal, RemovalRules
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass, Policy
@@ -27,6 +28,7 @@ from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.report import ClassReport, report_of
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
+from proxbox_dagster.stages.devices_specs import CLUSTER
 from proxbox_dagster.stages.stage import Stage, StageContext
 
 TASKS = "node_tasks"
@@ -200,6 +202,25 @@ class EndpointRun:
     def build(self, stage: Stage, inputs: dict[str, Fetched]) -> dict[str, Desired]:
         """The stage's desired rows by object class."""
         return {desired.object_class.name: desired for desired in stage.build(inputs, self.context)}
+
+    def preflight(self, desired: Mapping[str, Desired]) -> None:
+        """Before a stage writes anything: refuse a NetBox cluster that another endpoint keeps.
+
+        Raises :class:`NetBoxRefused`. Costs a request only where this endpoint has no cluster in NetBox yet.
+        """
+        clusters = desired.get("clusters")
+        for row in clusters.rows if clusters else ():
+            self.state.load(CLUSTER)
+            if self.state.find(CLUSTER, row) is not None:
+                continue
+            for found in self.state.look_up(CLUSTER, CLUSTER.unique[0], [row]):
+                owner = self.state.owner_of(found)
+                if owner and owner != self.endpoint.name:
+                    raise NetBoxRefused(
+                        f"endpoints {owner} and {self.endpoint.name} both lead to the NetBox cluster '{row.label}'. "
+                        "If they are one Proxmox cluster, make them one endpoint with both hosts; "
+                        f"if not, give {self.endpoint.name} a name of its own with its key 'cluster'."
+                    )
 
     def write(self, stage: str, desired: Desired) -> ClassReport:
         """Plan one object class, write the plan (unless dry), and report. Raises :class:`NetBoxError`."""

@@ -26,6 +26,7 @@ from proxbox_dagster.netbox.errors import (
     RowsRefused,
     WriteUncertain,
 )
+from proxbox_dagster.netbox.limit import AdaptiveLimit
 from proxbox_dagster.settings import NetBoxConnection
 
 PAGE = 1000
@@ -77,7 +78,7 @@ class NetBoxClient:
         """Rows read or written, by the same keys."""
         self._warn = warn or (lambda _message: None)
         self._local = threading.local()
-        self._slots = threading.BoundedSemaphore(connection.max_connections)
+        self.limit = AdaptiveLimit(connection.max_connections)
         self._lock = threading.Lock()
         self._sessions: list[_Session] = []
         self._closed = threading.Event()
@@ -223,10 +224,14 @@ class NetBoxClient:
         while True:
             attempt += 1
             try:
-                with self._slots:
+                with self.limit.place():
                     self._count(method, path, 0)
-                    return self._once(method, path, call)
+                    started = time.monotonic()
+                    answer = self._once(method, path, call)
+                    self.limit.answered(f"{method} {path}", time.monotonic() - started)
+                    return answer
             except _Passing as trouble:
+                self.limit.trouble()
                 if not repeat and trouble.sent:
                     raise WriteUncertain(str(trouble)) from None
                 state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
