@@ -7,12 +7,15 @@ from proxbox_dagster.stages import (
     backup_routines,
     backups,
     devices,
+    node_interfaces,
     replications,
     snapshots,
     storage,
     task_history,
     virtual_disks,
     virtual_machines,
+    vm_interfaces,
+    vm_ip_addresses,
 )
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
 
@@ -24,6 +27,9 @@ STAGES: tuple[Stage, ...] = (
     task_history.STAGE,
     backups.STAGE,
     snapshots.STAGE,
+    node_interfaces.STAGE,
+    vm_interfaces.STAGE,
+    vm_ip_addresses.STAGE,
     replications.STAGE,
     backup_routines.STAGE,
 )
