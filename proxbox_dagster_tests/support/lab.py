@@ -1,0 +1,132 @@
+"""A NetBox, some simulated clusters, and the settings that join them: what the scenario tests run on."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from proxbox_dagster.demo.proxmox import Cluster, ProxmoxSimulator
+from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.run import Progress
+from proxbox_dagster.settings import load_settings
+from proxbox_dagster.sync import Order, sync_endpoints
+
+
+class Silent:
+    """Watches runs and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.steps: list[Progress] = []
+
+    def endpoint_started(self, name: str) -> None:
+        pass
+
+    def progress(self, step: Progress) -> None:
+        self.steps.append(step)
+
+    def endpoint_ended(self, name: str, result: dict[str, Any]) -> None:
+        pass
+
+
+class Lab:
+    """``netbox`` is a running NetBoxServer; ``clusters`` by endpoint name are simulated over HTTPS.
+
+    ``sync()`` runs ``full_update`` through Dagster in this process, as ``proxbox-dagster sync`` does, asserts the
+    accounting of every class, and gives the ``--json`` object.
+    """
+
+    def __init__(self, netbox: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, **clusters: Cluster) -> None:
+        self.netbox = netbox
+        self.folder = folder
+        self.clusters = clusters
+        self.simulators: dict[str, ProxmoxSimulator] = {}
+        self.watcher = Silent()
+        self.settings: dict[str, Any] = {}
+        self._stack = ExitStack()
+        self._monkeypatch = monkeypatch
+        self._flavour = "9.1"
+
+    def __enter__(self) -> Lab:
+        for name, cluster in self.clusters.items():
+            simulator = self._stack.enter_context(ProxmoxSimulator(cluster, flavour=self._flavour))
+            simulator.auth_delay = 0.05
+            self.simulators[name] = simulator
+        self._monkeypatch.delenv("DAGSTER_HOME", raising=False)
+        self._monkeypatch.setenv("PROXBOX_CONFIG", str(self.folder / "proxbox.yaml"))
+        self._monkeypatch.setenv("LAB_NETBOX_TOKEN", self.netbox.token)
+        self.configure()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def configure(self, netbox_url: str | None = None, **keys: Any) -> None:
+        """Write the settings; ``keys`` are top-level keys of proxbox.yaml beside ``netbox`` and ``endpoints``."""
+        endpoints = []
+        for name, simulator in self.simulators.items():
+            self._monkeypatch.setenv(f"LAB_{name.upper()}_TOKEN", simulator.token_value)
+            endpoints.append(
+                {
+                    "name": name,
+                    "hosts": [f"{simulator.host}:{simulator.port}"],
+                    "user": simulator.user,
+                    "token_name": simulator.token_name,
+                    "token_value": {"env": f"LAB_{name.upper()}_TOKEN"},
+                    "verify_ssl": str(simulator.ca_file),
+                    "retry_budget": 5,
+                }
+            )
+        self.settings = {
+            "netbox": {"url": netbox_url or self.netbox.url, "token": {"env": "LAB_NETBOX_TOKEN"}, "retry_budget": 30},
+            "endpoints": endpoints,
+            **keys,
+        }
+        self.save()
+
+    def save(self) -> None:
+        """Write ``self.settings`` as it is now."""
+        (self.folder / "proxbox.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
+
+    def sync(self, **order: Any) -> dict[str, Any]:
+        """One run over all endpoints, or as ``order`` narrows it (fields of :class:`Order`)."""
+        self.watcher = Silent()
+        result = sync_endpoints(Order(**order), self.watcher)
+        for endpoint in result["endpoints"].values():
+            for line in endpoint["stages"]:
+                outcomes = ("created", "updated", "unchanged", "skipped", "failed")
+                assert line["seen"] == sum(line[name] for name in outcomes), line
+        return result
+
+    def good_sync(self, **order: Any) -> dict[str, Any]:
+        """A run that must be green."""
+        result = self.sync(**order)
+        assert result["ok"], [error for endpoint in result["endpoints"].values() for error in endpoint["errors"]]
+        return result
+
+    def reports(self) -> dict[tuple[str, str], Any]:
+        """The last run's reports by (endpoint, object class)."""
+        return {(step.endpoint, step.object_class): step.report for step in self.watcher.steps if step.report}
+
+    def changes(self) -> list[tuple[str, str, str, str]]:
+        """What the last run wrote (or planned): (object class, label, action, field)."""
+        return [
+            (name, change.label, change.action, change.field)
+            for (_, name), report in self.reports().items()
+            for change in report.changes
+        ]
+
+    def rows(self, path: str, **filters: Any) -> list[dict[str, Any]]:
+        """Rows of NetBox, past every cache."""
+        client = NetBoxClient(load_settings().netbox_connection())
+        try:
+            return client.read(path, filters)
+        finally:
+            client.close()
+
+    def client(self) -> NetBoxClient:
+        """A client for what a person does in NetBox during a test; close it."""
+        return NetBoxClient(load_settings().netbox_connection())
