@@ -43,6 +43,7 @@ def nic(number: int, key: str = "net0") -> Ref:
 def address(text: str, where: Ref, **more: Any) -> Row:
     values = {
         ENDPOINT_FIELD: "ams1",
+        "host": text,
         "address": text,
         "status": "active",
         "assigned_object_type": VM_INTERFACE,

@@ -34,7 +34,7 @@ from proxbox_dagster.netbox.spec import (
     UniqueKey,
 )
 from proxbox_dagster.netbox.state import Blocked, NetBoxState, Pending
-from proxbox_dagster.netbox.values import decode, identifying, is_empty, normal, remembered
+from proxbox_dagster.netbox.values import decode, is_empty, normal, remembered
 
 Adopt = Literal["never", "tagged", "by_name"]
 
@@ -477,8 +477,7 @@ class _Planner:
         return {value: those[0] for value, those in found.items() if len(those) == 1}
 
     def _unique_of_found(self, key: UniqueKey, found: dict[str, Any]) -> tuple[Any, ...]:
-        items = [self.spec.by_name[name] for name in key.fields]
-        return tuple(_folded(key, identifying(item, decode(item, found))) for item in items)
+        return tuple(_folded(key, decode(self.spec.by_name[name], found)) for name in key.fields)
 
     def _unique_of_row(self, key: UniqueKey, row: Row) -> tuple[Any, ...]:
         parts: list[Any] = []
@@ -487,8 +486,7 @@ class _Planner:
             if isinstance(value, Ref):
                 value = self.state.resolve(value)
             elif value is not UNOBSERVED:
-                item = self.spec.by_name[name]
-                value = identifying(item, normal(item, value))
+                value = normal(self.spec.by_name[name], value)
             parts.append(_folded(key, value))
         return tuple(parts)
 

@@ -26,7 +26,7 @@ from proxbox_dagster.netbox.spec import (
     Row,
     UniqueKey,
 )
-from proxbox_dagster.netbox.values import decode, identifying, normal
+from proxbox_dagster.netbox.values import decode, normal
 
 VALUES_PER_REQUEST = 80
 """Values of one filter in one GET."""
@@ -146,8 +146,7 @@ class NetBoxState:
         """What a filter asks for; ``None`` when nothing in NetBox can match it."""
         value = row.values.get(name)
         if not isinstance(value, Ref):
-            item = spec.by_name[name]
-            return None if value is UNOBSERVED else identifying(item, normal(item, value))
+            return None if value is UNOBSERVED else normal(spec.by_name[name], value)
         target = self.resolve(value)
         return target if isinstance(target, int) and not self.is_new(value.index, target) else None
 
@@ -221,15 +220,14 @@ class NetBoxState:
 
     def identity(self, spec: ModelSpec, row: dict[str, Any]) -> tuple[Any, ...] | None:
         """A NetBox row's identity with ids for parents; ``None`` when a part of it is empty."""
-        key = tuple(identifying(item := spec.by_name[name], decode(item, row)) for name in spec.identity)
+        key = tuple(decode(spec.by_name[name], row) for name in spec.identity)
         return None if any(part is None for part in key) else key
 
     def key_of(self, spec: ModelSpec, row: Row) -> tuple[Any, ...]:
         """A desired row's identity in natural form (Refs stay Refs)."""
         return tuple(
-            value if isinstance(value := row.values[name], Ref) else identifying(item, normal(item, value))
+            value if isinstance(value := row.values[name], Ref) else normal(spec.by_name[name], value)
             for name in spec.identity
-            if (item := spec.by_name[name])
         )
 
     def find(self, spec: ModelSpec, row: Row) -> dict[str, Any] | None:
@@ -304,8 +302,7 @@ class NetBoxState:
             self.load(spec)
         parts: list[Any] = []
         for name, part in zip(spec.identity, ref.key, strict=True):
-            item = spec.by_name[name]
-            target = self.resolve(part) if isinstance(part, Ref) else identifying(item, normal(item, part))
+            target = self.resolve(part) if isinstance(part, Ref) else normal(spec.by_name[name], part)
             if isinstance(target, Blocked):
                 return target
             if isinstance(target, Pending):

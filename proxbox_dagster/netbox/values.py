@@ -54,11 +54,6 @@ def normal(field: FieldSpec, value: Any) -> Any:
             return _text(field, value) if isinstance(value, str) else value
 
 
-def identifying(field: FieldSpec, value: Any) -> Any:
-    """The part of a comparable value that tells one row from another: an address without its prefix length."""
-    return value.partition("/")[0] if field.kind is Kind.ADDRESS and isinstance(value, str) else value
-
-
 def _text(field: FieldSpec, value: str) -> str | None:
     # NetBox trims text and refuses NUL; whatever it would change must not look like a difference.
     cleaned = value.replace("\x00", "").replace("\r\n", "\n").strip()

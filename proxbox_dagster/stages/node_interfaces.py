@@ -208,6 +208,7 @@ def _addresses(view: _View) -> tuple[Desired, dict[str, list[NodeAddress]]]:
         first = items[0]
         chosen[first.node].append(first)
         values = {
+            "host": host,
             "address": str(first.interface),
             "status": "active",
             "assigned_object_type": NODE_INTERFACE,

@@ -144,6 +144,7 @@ def _grant(claims: list[Claim], inputs: Inputs, context: StageContext, desired: 
 
 def _address(item: Claim, context: StageContext) -> Row:
     values = {
+        "host": item.host,
         "address": str(item.interface),
         "status": "active",
         "dns_name": dns_name(item.guest),
