@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from proxbox_dagster.keys import SUMMARY_STEP, class_key
+from proxbox_dagster.keys import SUMMARY_KEY, SUMMARY_STEP, class_key
 from proxbox_dagster.metadata import counts_of, table
 from proxbox_dagster.report import COUNTS
 
@@ -43,15 +43,20 @@ def run_summary_asset(
 ) -> dg.AssetsDefinition:
     """``proxbox/run_summary``: red where an object failed or is unaccounted for."""
 
-    @dg.asset(
+    # A multi-asset, so that the step has the design's name and not the key's with its prefix.
+    @dg.multi_asset(
         name=SUMMARY_STEP,
-        key_prefix="proxbox",
-        deps=[class_key(name) for name in classes],
+        specs=[
+            dg.AssetSpec(
+                SUMMARY_KEY,
+                deps=[class_key(name) for name in classes],
+                group_name="summary",
+                owners=owners,
+                kinds={"dagster"},
+                description="What the run changed, by object class. Fails the run when an object failed.",
+            )
+        ],
         partitions_def=partitions,
-        group_name="summary",
-        owners=owners,
-        kinds={"dagster"},
-        description="What the run changed, by object class. Fails the run when an object failed.",
         op_tags={"dagster/priority": "0"},
     )
     def run_summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:

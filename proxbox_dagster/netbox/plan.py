@@ -219,7 +219,7 @@ class _Planner:
         for item in self.spec.fields:
             value = row.values.get(item.name)
             if item.required and value is UNOBSERVED:
-                self._fail(row, f"{item.name} could not be read from Proxmox, so the row cannot be made")
+                self._fail(row, f"{item.name} could not be observed in Proxmox yet", Outcome.SKIPPED)
                 return False
             needed = item.required or item.name in self.spec.identity
             if needed and isinstance(value, Ref) and value.index != self.spec.index_name:
