@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-from urllib.parse import quote_plus
+from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
+from proxbox_dagster.netbox.reading import Reader, foreign_children, owner_of, portions
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     MEMORY_FIELD,
@@ -27,20 +27,6 @@ from proxbox_dagster.netbox.spec import (
     UniqueKey,
 )
 from proxbox_dagster.netbox.values import decode, normal
-
-VALUES_PER_REQUEST = 80
-"""Values of one filter in one GET."""
-
-QUERY_LENGTH = 3000
-"""Bytes of one filter in one GET: keeps the request line under the 4,094 bytes that gunicorn takes."""
-
-
-class Reader(Protocol):
-    """The reading half of :class:`proxbox_dagster.netbox.client.NetBoxClient`."""
-
-    def read(
-        self, path: str, filters: dict[str, Any] | None = ..., fields: Sequence[str] = ...
-    ) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +71,7 @@ class NetBoxState:
         self._pending: set[Ref] = set()
         self._blocked: dict[Ref, str] = {}
         self._made: dict[str, set[int]] = defaultdict(set)
+        self._spelt: dict[Ref, Ref] = {}
         self._by_index: dict[str, ModelSpec] = {}
         for spec in self.specs.values():
             if spec.index_name not in self._by_index or not spec.update_only:
@@ -135,7 +122,7 @@ class NetBoxState:
                 groups[narrow].add(value)
         found: list[dict[str, Any]] = []
         for narrow, values in groups.items():
-            for part in _portions(sorted(values, key=str), key.lookup):
+            for part in portions(sorted(values, key=str), key.lookup):
                 filters: dict[str, Any] = {key.lookup: part}
                 filters.update(narrow)
                 filters.update(dict(key.fixed))
@@ -207,16 +194,16 @@ class NetBoxState:
         """Drop a row that was deleted."""
         with self._lock:
             row = self._tables[spec.path].rows.pop(row_id, None)
-            key = self.identity(spec, row) if row else None
-            if key is not None:
-                self._tables[spec.path].keys.get(spec.index_name, {}).pop(key, None)
+            if row:
+                self.release(spec, row)
 
     def release(self, spec: ModelSpec, row: dict[str, Any]) -> None:
         """Take a row out of the index: its identity is another object's from now on."""
         with self._lock:
             key = self.identity(spec, row)
-            if key is not None:
-                self._tables[spec.path].keys.get(spec.index_name, {}).pop(key, None)
+            index = self._tables[spec.path].keys.get(spec.index_name, {})
+            if key is not None and index.get(key) == row["id"]:
+                del index[key]
 
     def identity(self, spec: ModelSpec, row: dict[str, Any]) -> tuple[Any, ...] | None:
         """A NetBox row's identity with ids for parents; ``None`` when a part of it is empty."""
@@ -245,10 +232,20 @@ class NetBoxState:
         parts: list[Any] = []
         for part in key:
             target = self.resolve(part) if isinstance(part, Ref) else part
-            if isinstance(target, Pending | Blocked):
+            if isinstance(target, Blocked):
+                target = self._known(part)
+            if target is None or isinstance(target, Pending):
                 return None
             parts.append(target)
         return tuple(parts)
+
+    def _known(self, ref: Ref) -> int | None:
+        """The id of a row that NetBox has, whether or not this run may use it."""
+        spec = self._by_index.get(ref.index)
+        if spec is None:
+            return None
+        key = self._resolved_key(self._canonical(spec, ref).key)
+        return None if key is None else self._tables[spec.path].keys.get(spec.index_name, {}).get(key)
 
     def duplicates(self, spec: ModelSpec) -> dict[tuple[Any, ...], list[int]]:
         """Identities that several NetBox rows hold."""
@@ -256,14 +253,13 @@ class NetBoxState:
 
     def foreign_children(self, spec: ModelSpec, row_ids: Sequence[int]) -> dict[int, str]:
         """Of these rows, those under which NetBox has something that is not this endpoint's, with what it is."""
-        found: dict[int, str] = {}
-        for path, filter_name in spec.children:
-            for start in range(0, len(row_ids), VALUES_PER_REQUEST):
-                part = row_ids[start : start + VALUES_PER_REQUEST]
-                for child in self._reader.read(path, {filter_name: part}):
-                    parent = _parent_among(child, filter_name, part)
-                    if parent is not None and self.owner_of(child) != self.endpoint:
-                        found.setdefault(parent, f"{path.rsplit('/', 1)[-1]} '{child.get('display', child['id'])}'")
+        return foreign_children(self._reader, self.endpoint, spec, row_ids)
+
+    def there(self, spec: ModelSpec, row_ids: Sequence[int]) -> set[int]:
+        """Which of these rows NetBox still has."""
+        found: set[int] = set()
+        for part in portions(list(row_ids), "id"):
+            found |= {row["id"] for row in self._reader.read(spec.path, {"id": part}, ("id",))}
         return found
 
     def rows(self, spec: ModelSpec) -> list[dict[str, Any]]:
@@ -293,16 +289,17 @@ class NetBoxState:
 
     def resolve(self, ref: Ref) -> Resolved:
         """A reference's id, or that the row is still to be made, or why it leads nowhere."""
-        if ref in self._blocked:
-            return Blocked(self._blocked[ref])
         spec = self._by_index.get(ref.index)
         if spec is None:
             return Blocked(f"{ref.index} is not written by this run's settings")
+        ref = self._canonical(spec, ref)
+        if ref in self._blocked:
+            return Blocked(self._blocked[ref])
         if spec.ownership is Ownership.ENDPOINT:
             self.load(spec)
         parts: list[Any] = []
-        for name, part in zip(spec.identity, ref.key, strict=True):
-            target = self.resolve(part) if isinstance(part, Ref) else normal(spec.by_name[name], part)
+        for part in ref.key:
+            target = self.resolve(part) if isinstance(part, Ref) else part
             if isinstance(target, Blocked):
                 return target
             if isinstance(target, Pending):
@@ -317,6 +314,20 @@ class NetBoxState:
             return Pending(ref)
         return Blocked(f"{ref} is not in NetBox")
 
+    def _canonical(self, spec: ModelSpec, ref: Ref) -> Ref:
+        """The reference with every part of its key as NetBox keeps it: rows are expected and blocked by that."""
+        found = self._spelt.get(ref)
+        if found is None:
+            parts: list[Any] = []
+            for name, part in zip(spec.identity, ref.key, strict=True):
+                if isinstance(part, Ref):
+                    parent = self._by_index.get(part.index)
+                    parts.append(self._canonical(parent, part) if parent else part)
+                else:
+                    parts.append(normal(spec.by_name[name], part))
+            found = self._spelt[ref] = Ref(ref.index, tuple(parts))
+        return found
+
     def _ask_shared(self, spec: ModelSpec, ref: Ref, parts: tuple[Any, ...]) -> int | None:
         if ref not in self._pending:
             self.load_shared(spec, [Row(dict(zip(spec.identity, ref.key, strict=True)), str(ref))])
@@ -324,30 +335,36 @@ class NetBoxState:
 
     def expect(self, ref: Ref) -> None:
         """Note that this plan makes the row of ``ref``."""
-        self._pending.add(ref)
+        self._pending.add(self._spelling(ref))
 
     def is_expected(self, ref: Ref) -> bool:
         """True while the row of ``ref`` is planned and not yet made."""
-        return ref in self._pending
+        return self._spelling(ref) in self._pending
 
     def block(self, ref: Ref, reason: str) -> None:
         """Note that the row of ``ref`` will not come, so that what refers to it says why."""
+        ref = self._spelling(ref)
         self._pending.discard(ref)
         self._blocked.setdefault(ref, reason)
+
+    def _spelling(self, ref: Ref) -> Ref:
+        spec = self._by_index.get(ref.index)
+        return self._canonical(spec, ref) if spec else ref
 
     # -- ownership ----------------------------------------------------------------------------------------------
 
     def owner_of(self, row: dict[str, Any]) -> str | None:
         """The endpoint that the row says it belongs to."""
-        value = (row.get("custom_fields") or {}).get(ENDPOINT_FIELD.removeprefix("cf."))
-        return str(value) if value else None
+        return owner_of(row)
 
     def is_ours(self, spec: ModelSpec, row: dict[str, Any]) -> bool:
         """True where the row may be changed: see :class:`Ownership`."""
         if spec.ownership is Ownership.SHARED and spec.shared_mark:
             name, value = spec.shared_mark
             return decode(spec.by_name[name], row) == value
-        tagged = "tags" not in spec.by_name or OWNER_TAG in decode(spec.by_name["tags"], row)
+        # A class that only patches another's rows has no tags of its own: the row's count.
+        tags = spec.by_name.get("tags") or self._by_index.get(spec.index_name, spec).by_name.get("tags")
+        tagged = tags is None or OWNER_TAG in decode(tags, row)
         if spec.ownership is Ownership.SHARED:
             return tagged
         return tagged and self.owner_of(row) == self.endpoint
@@ -355,34 +372,3 @@ class NetBoxState:
 
 ENDPOINT_FILTER = "cf_" + ENDPOINT_FIELD.removeprefix("cf.")
 _BOOKKEEPING = {Ownership.ENDPOINT: (ENDPOINT_FIELD, MEMORY_FIELD, MISSING_FIELD)}
-
-
-def _portions(values: Sequence[Any], lookup: str) -> Iterator[list[Any]]:
-    """``values`` in parts that fit into one request line each."""
-    part: list[Any] = []
-    length = 0
-    for value in values:
-        size = len(quote_plus(str(value))) + len(lookup) + 2
-        if part and (length + size > QUERY_LENGTH or len(part) == VALUES_PER_REQUEST):
-            yield part
-            part, length = [], 0
-        part.append(value)
-        length += size
-    if part:
-        yield part
-
-
-def _parent_among(child: dict[str, Any], filter_name: str, row_ids: Sequence[int]) -> int | None:
-    """Which of ``row_ids`` a child found by ``filter_name`` belongs to; with one only, that one."""
-    if len(row_ids) == 1:
-        return row_ids[0]
-    name = filter_name.removesuffix("_id")
-    value = child.get(name) or child.get("parent") or child.get("assigned_object")
-    if isinstance(value, dict):
-        owner = value if value.get("id") in row_ids and name in child else value.get(name, value)
-        if isinstance(owner, dict) and owner.get("id") in row_ids:
-            return int(owner["id"])
-    for key in ("assigned_object_id", "parent_object_id"):
-        if child.get(key) in row_ids:
-            return int(child[key])
-    return None

@@ -1,0 +1,89 @@
+"""Reads of NetBox that the state and the planner share: many values in one request, and who owns what is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+from urllib.parse import quote_plus
+
+from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, OWNER_TAG, ModelSpec
+
+VALUES_PER_REQUEST = 80
+"""Values of one filter in one GET."""
+
+QUERY_LENGTH = 3000
+"""Bytes of one filter in one GET: keeps the request line under the 4,094 bytes that gunicorn takes."""
+
+
+class Reader(Protocol):
+    """The reading half of :class:`proxbox_dagster.netbox.client.NetBoxClient`."""
+
+    def read(
+        self, path: str, filters: dict[str, Any] | None = ..., fields: Sequence[str] = ...
+    ) -> list[dict[str, Any]]: ...
+
+
+def portions(values: Sequence[Any], lookup: str) -> Iterator[list[Any]]:
+    """``values`` in parts that fit into one request line each."""
+    part: list[Any] = []
+    length = 0
+    for value in values:
+        size = len(quote_plus(str(value))) + len(lookup) + 2
+        if part and (length + size > QUERY_LENGTH or len(part) == VALUES_PER_REQUEST):
+            yield part
+            part, length = [], 0
+        part.append(value)
+        length += size
+    if part:
+        yield part
+
+
+def owner_of(row: dict[str, Any]) -> str | None:
+    """The endpoint that a row says it belongs to."""
+    value = (row.get("custom_fields") or {}).get(ENDPOINT_FIELD.removeprefix("cf."))
+    return str(value) if value else None
+
+
+def foreign_children(reader: Reader, endpoint: str, spec: ModelSpec, row_ids: Sequence[int]) -> dict[int, str]:
+    """Of these rows, those under which NetBox has something that is not this endpoint's, with what it is."""
+    found: dict[int, str] = {}
+    for path, filter_name in spec.children:
+        for part in portions(row_ids, filter_name):
+            _foreign_among(reader, endpoint, path, filter_name, part, found)
+    return found
+
+
+def _foreign_among(
+    reader: Reader, endpoint: str, path: str, filter_name: str, row_ids: Sequence[int], found: dict[int, str]
+) -> None:
+    for child in reader.read(path, {filter_name: list(row_ids)}):
+        if _is_ours(child, endpoint):
+            continue
+        parent = parent_among(child, filter_name, row_ids)
+        if parent is None:  # its answer does not say whose it is: ask for each row by itself
+            for row_id in row_ids:
+                _foreign_among(reader, endpoint, path, filter_name, [row_id], found)
+            return
+        found.setdefault(parent, f"{path.rsplit('/', 1)[-1]} '{child.get('display', child['id'])}'")
+
+
+def _is_ours(child: dict[str, Any], endpoint: str) -> bool:
+    """A row without our tag was released by a person, and is not taken along."""
+    tagged = "tags" not in child or any(tag.get("slug") == OWNER_TAG for tag in child["tags"])
+    return tagged and owner_of(child) == endpoint
+
+
+def parent_among(child: dict[str, Any], filter_name: str, row_ids: Sequence[int]) -> int | None:
+    """Which of ``row_ids`` a child found by ``filter_name`` belongs to; with one only, that one."""
+    if len(row_ids) == 1:
+        return row_ids[0]
+    name = filter_name.removesuffix("_id")
+    value = child.get(name) or child.get("parent") or child.get("assigned_object")
+    if isinstance(value, dict):
+        owner = value if value.get("id") in row_ids and name in child else value.get(name, value)
+        if isinstance(owner, dict) and owner.get("id") in row_ids:
+            return int(owner["id"])
+    for key in ("assigned_object_id", "parent_object_id"):
+        if child.get(key) in row_ids:
+            return int(child[key])
+    return None
