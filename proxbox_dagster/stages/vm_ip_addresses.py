@@ -89,8 +89,9 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
         cards, _ = nics(guest)
         before = len(found.claims)
         claim(guest, cards, reported.interfaces(guest), rules, found)
-        covered |= _covered(guest, cards, reported, context)
-        _account(guest, reported, bool(cards) and len(found.claims) == before, addresses)
+        own = found.claims[before:]
+        covered |= _covered(guest, cards, own, reported, context)
+        _account(guest, reported, bool(cards) and not own, addresses)
     for label, reason in found.left_out:
         addresses.skip(label, reason)
     addresses.notes += found.notes
@@ -101,11 +102,17 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     return [addresses, _primaries(seen, granted, reported, rules, context)]
 
 
-def _covered(guest: Guest, cards: list[NetDevice], reported: Reported, context: StageContext) -> set[Ref]:
-    """The cards whose addresses are all known: what is not among them is gone."""
+def _covered(
+    guest: Guest, cards: list[NetDevice], own: list[Claim], reported: Reported, context: StageContext
+) -> set[Ref]:
+    """The cards whose addresses are all known: what is not among them is gone.
+
+    A guest that reports no address at all is taken to be starting up: that proves nothing.
+    """
     if reported.interfaces(guest) is not None:
-        if reported.gap(guest) is not None:
-            return set()  # something of the answer could not be read
+        up = any(item.strength is Strength.REPORTED for item in own)
+        if not up or reported.gap(guest) is not None:
+            return set()  # or something of the answer could not be read
         known = [card for card in cards if card.mac is not None or guest.kind == "lxc"]
     elif is_running(guest) and not expects_report(guest):
         known = [card for card in cards if _is_static(guest, card)]
