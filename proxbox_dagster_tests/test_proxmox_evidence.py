@@ -277,7 +277,7 @@ def test_storage_that_no_node_reaches(simulator: ProxmoxSimulator, session: Prox
     simulator.cluster.storages["nas"].unreachable = {"pve1"}
     simulator.cluster.storages["pbs"].unreachable = {"pve1", "pve2", "pve3"}
     read = session.fetched("storage_content")
-    assert gaps(read, GapKind.FAILED) == gaps(read) == {("storage", "pbs")}
+    assert gaps(read, GapKind.OFFLINE) == gaps(read) == {("storage", "pbs")}
     assert {row["storage"] for row in read.rows} == {"nas"}
     assert not any("/pve1/" in path and "/nas/content" in path for path in simulator.requests)
 

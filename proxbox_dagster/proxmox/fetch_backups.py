@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..facts import GapKind
+from ..facts import Gap, GapKind
 from .errors import NodeUnreachable, ProxmoxError
 from .fetch_nodes import storage_entries
 from .normalise import ALL, Place, Rows, failed_gap
@@ -105,13 +105,14 @@ def _targets(out: Rows, serving: Iterable[dict[str, Any]], shared: set[str]) -> 
             targets.append(Target(name, node, (node,)))
         else:
             reason = f"storage {name} is not active on node {node}: its backups are not observed"
-            out.gaps += [failed_gap(place, ProxmoxError(reason)) for place in places(name, node)]
+            # Proxmox itself says so: a state, like a node that is offline, not a read that failed.
+            out.gaps += [Gap(*place, GapKind.OFFLINE, reason) for place in places(name, node)]
     for name, nodes in through.items():
         if nodes:
             targets.append(Target(name, None, tuple(nodes)))
         else:
             out.gap(
-                ("storage", name), GapKind.FAILED, f"storage {name} is active on no node: its backups are not observed"
+                ("storage", name), GapKind.OFFLINE, f"storage {name} is active on no node: its backups are not observed"
             )
     return targets
 
