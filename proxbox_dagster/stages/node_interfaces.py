@@ -78,7 +78,13 @@ class _View:
         self.complete = [node for node in self.nodes if self.read.gap("node", node) is None]
 
     def covered(self, object_class: ObjectClass) -> Desired:
-        """A class under the interfaces of the nodes that were read completely."""
+        """A class under interfaces: all of it once every node was read, else what is under those that were seen.
+
+        Only the first covers what is under an interface that a node has no more.
+        """
+        members = {row["name"] for row in self.status.rows if row["type"] == "node"}
+        if self.context.scope.is_full and not self.read.gaps and members <= set(self.nodes):
+            return Desired(object_class, coverage=Coverage(everything=bool(self.nodes)))
         parents = frozenset(
             interface_ref(self.context, node, name) for node in self.complete for name in self.nodes[node].rows
         )
