@@ -177,7 +177,7 @@ def _failed_line(reports: list[ClassReport]) -> str:
 
 def _run_of(context: dg.AssetExecutionContext) -> EndpointRun:
     with spoken():
-        run: EndpointRun = context.resources.proxbox.run_over(context.partition_key, context.run_id, context.log)
+        run: EndpointRun = context.resources.proxbox.run_over(context.partition_key, context.run.run_id, context.log)
     return run
 
 
@@ -185,7 +185,9 @@ def _gate(context: dg.AssetExecutionContext, run: EndpointRun) -> None:
     """With ``on_stage_failure: abort``, no stage starts once one has failed. Dagster itself has no fail-fast."""
     if run.file.on_stage_failure != "abort":
         return
-    failures = context.instance.get_records_for_run(context.run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    failures = context.instance.get_records_for_run(
+        context.run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE
+    ).records
     names = [
         record.event_log_entry.dagster_event.step_key for record in failures if record.event_log_entry.dagster_event
     ]

@@ -39,33 +39,28 @@ def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.U
     whole = dg.define_asset_job(
         FULL_UPDATE,
         selection=dg.AssetSelection.all(include_sources=True),
-        partitions_def=partitions,
         description="Observes Proxmox and brings all of NetBox's objects of one endpoint true to it.",
     )
     observe = dg.define_asset_job(
         OBSERVE,
         selection=dg.AssetSelection.assets(*(source_key(name) for name in SOURCES)),
-        partitions_def=partitions,
         description="Only reads Proxmox and notes what has changed there.",
     )
     guests = dg.define_asset_job(
         SYNC_GUESTS,
         selection=stage_selection([stage.name for stage in guest_stages()], plugin=plugin),
-        partitions_def=partitions,
         description="Syncs single guests now: give their VMIDs in the launchpad under resources: proxbox: config.",
         config={"resources": {"proxbox": {"config": {"vmids": []}}}},
     )
     quick = dg.define_asset_job(
         QUICK_UPDATE,
         selection=stage_selection(QUICK_STAGES, plugin=plugin),
-        partitions_def=partitions,
         description="Guests, their interfaces and addresses; leaves out what changes by the day.",
     )
     single = [
         dg.define_asset_job(
             f"sync_{stage.name}",
             selection=stage_selection([stage.name], plugin=plugin),
-            partitions_def=partitions,
             description=f"Stage {stage.number} alone: {stage.description}",
         )
         for stage in STAGES

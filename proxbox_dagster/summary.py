@@ -60,7 +60,7 @@ def run_summary_asset(
         op_tags={"dagster/priority": "0"},
     )
     def run_summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        counts = recorded_counts(context.instance, context.run_id)
+        counts = recorded_counts(context.instance, context.run.run_id)
         total = totals(counts.values())
         metadata: dict[str, Any] = {
             **total,

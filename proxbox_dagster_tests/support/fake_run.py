@@ -1,0 +1,86 @@
+"""A run over an endpoint without any server: what Dagster does around the stages is tested with it.
+
+After :meth:`FakeWorld.install` every run of the resource is one of these; the real definitions, steps, IO managers and
+jobs stay in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from proxbox_dagster.facts import Fetched, frame_of
+from proxbox_dagster.netbox.spec import Desired
+from proxbox_dagster.proxmox.sources import SOURCES, data_version
+from proxbox_dagster.report import ClassReport
+from proxbox_dagster.settings import Settings
+
+
+class FakeWorld:
+    """Proxmox and NetBox as far as a run sees them. ``content[endpoint, source]`` is what a source holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.content: dict[tuple[str, str], str] = {}
+        self.written: list[tuple[str, str]] = []
+        """(stage, object class) in the order of writing."""
+        self.on_write: Callable[[str, str], None] = lambda stage, object_class: None
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("proxbox_dagster.resources.EndpointRun", self.run)
+        monkeypatch.setattr("proxbox_dagster.resources.load_settings", lambda: self.settings)
+
+    def fetched(self, endpoint: str, source: str) -> Fetched:
+        columns = SOURCES[source].column_names
+        row = {SOURCES[source].stable_columns[0]: self.content.get((endpoint, source), "as it was")}
+        return Fetched(source, endpoint, frame_of([row], columns))
+
+    def version(self, endpoint: str, source: str) -> str:
+        return data_version(self.fetched(endpoint, source))
+
+    def run(self, settings: Settings, endpoint: str, run_id: str, options: Any, warn: Any) -> FakeRun:
+        return FakeRun(self, endpoint, options)
+
+
+class FakeRun:
+    """Has the public names of :class:`proxbox_dagster.run.EndpointRun` that steps use."""
+
+    def __init__(self, world: FakeWorld, endpoint: str, options: Any) -> None:
+        self._world = world
+        self.endpoint = SimpleNamespace(name=endpoint)
+        self.options = options
+        self.file = world.settings.require()
+        self.connection = SimpleNamespace(url="https://netbox.example.org")
+        self.reports: dict[str, ClassReport] = {}
+        self._read: dict[str, Fetched] = {}
+
+    def prefetch(self, names: list[str]) -> None:
+        for name in names:
+            self.fetched(name)
+
+    def fetched(self, name: str) -> Fetched:
+        if name not in self._read:
+            self._read[name] = self._world.fetched(self.endpoint.name, name)
+        return self._read[name]
+
+    def build(self, stage: Any, inputs: dict[str, Fetched]) -> dict[str, Desired]:
+        return {}
+
+    def preflight(self, desired: dict[str, Desired]) -> None:
+        return
+
+    def write(self, stage: str, desired: Desired) -> ClassReport:
+        name = desired.object_class.name
+        self._world.on_write(stage, name)
+        self._world.written.append((stage, name))
+        self.reports[name] = ClassReport(stage, name, dry_run=self.options.dry_run)
+        return self.reports[name]
+
+    def duplicates(self, item: Any) -> dict[tuple[Any, ...], list[int]]:
+        return {}
+
+    def close(self) -> None:
+        return

@@ -1,0 +1,203 @@
+"""The code location: it loads with nothing configured, says what to set, and its graph is the design's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.jobs import FULL_UPDATE, OBSERVE
+from proxbox_dagster.keys import SUMMARY_KEY, class_key, source_key
+from proxbox_dagster.proxmox.sources import SOURCES
+from proxbox_dagster.settings import load_settings
+from proxbox_dagster.stages import BY_NAME, STAGES
+from proxbox_dagster_tests.support.fake_run import FakeWorld
+from proxbox_dagster_tests.support.graph import STORED, shape, text, two_endpoints
+
+PROJECT = Path(__file__).parent.parent
+
+UPSTREAM = {1: (), 2: (1,), 3: (1,), 4: (2, 3), 5: (3,), 6: (2, 3), 7: (3,), 8: (1,), 9: (3,), 10: (9,), 11: (3,)} | {
+    12: (1, 2)
+}
+"""The pipeline page's order of stages."""
+
+GROUPS = {
+    "infrastructure": (1, 2),
+    "guest_data": (3, 4, 5, 6, 7),
+    "networking": (8, 9, 10),
+    "operational": (11, 12),
+}
+"""The four colours of the pipeline page."""
+
+
+@pytest.fixture
+def nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working directory without settings, and an environment without any of ours."""
+    for name in list(os.environ):
+        if name.startswith(("PROXBOX_", "PROXMOX_", "NETBOX_", "DAGSTER_HOME")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions(two_endpoints())
+
+
+# -- loading ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job", [FULL_UPDATE, OBSERVE, "sync_storage", "sync_guests"])
+def test_without_settings_everything_loads_and_a_run_says_what_to_set(nothing: Path, job: str) -> None:
+    definitions = build_definitions(load_settings())
+    result = definitions.resolve_job_def(job).execute_in_process(partition_key="default", raise_on_error=False)
+    assert not result.success
+    [first, *_] = [event for event in result.all_events if event.is_step_failure]
+    message = first.step_failure_data.user_failure_data.description
+    for word in ("proxbox.yaml", "PROXMOX_HOST", "PROXMOX_USER", "NETBOX_URL", "docs/configuration.md"):
+        assert word in message
+
+
+def test_a_missing_secret_is_named_before_anything_is_contacted(nothing: Path) -> None:
+    (nothing / "proxbox.yaml").write_text(
+        """
+        netbox: {url: "https://127.0.0.1:1", token: {env: TEST_NETBOX_TOKEN}}
+        endpoints:
+          - {name: ams1, hosts: ["127.0.0.1"], user: a@pve, token_name: t, token_value: {env: TEST_AMS1_TOKEN}}
+        """
+    )
+    job = build_definitions(load_settings()).resolve_job_def(FULL_UPDATE)
+    result = job.execute_in_process(partition_key="ams1", raise_on_error=False)
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    message = failure.step_failure_data.user_failure_data.description
+    assert "endpoints.ams1.token_value" in message
+    assert "TEST_AMS1_TOKEN" in message
+
+
+def run_tool(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """One of Dagster's own tools beside this Python, in ``folder``, without settings."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    tool = Path(sys.executable).parent / command[0]
+    return subprocess.run(
+        [str(tool), *command[1:]],
+        cwd=folder,
+        env={**kept, "DAGSTER_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "at_home"),
+    [
+        ((), True),
+        (("-w", str(PROJECT / "workspace.yaml")), True),
+        (("-w", str(PROJECT / "workspace.yaml")), False),
+        (("-m", "proxbox_dagster.definitions"), False),
+    ],
+    ids=["pyproject", "workspace", "workspace from elsewhere", "module from elsewhere"],
+)
+def test_dagster_validates_it(tmp_path: Path, arguments: tuple[str, ...], at_home: bool) -> None:
+    done = run_tool("dagster", "definitions", "validate", *arguments, folder=PROJECT if at_home else tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All code locations passed validation" in done.stdout + done.stderr
+
+
+def test_dg_lists_it() -> None:
+    done = run_tool("dg", "list", "defs", "--json", folder=PROJECT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = json.loads(done.stdout[done.stdout.index("{") :])
+    assert {item["name"] for item in listed["jobs"]} >= {FULL_UPDATE, OBSERVE, "sync_guests"}
+
+
+# -- the graph --------------------------------------------------------------------------------------------------
+
+
+def test_stages_groups_and_order_are_the_pipelines() -> None:
+    assert [stage.number for stage in STAGES] == list(range(1, 13))
+    for stage in STAGES:
+        assert tuple(sorted(BY_NAME[name].number for name in stage.upstream)) == UPSTREAM[stage.number], stage.name
+        assert stage.number in GROUPS[stage.group], stage.name
+
+
+@pytest.mark.parametrize("plugin", [True, False])
+def test_assets_derive_from_the_table(plugin: bool) -> None:
+    graph = build_definitions(two_endpoints(plugin=plugin)).resolve_asset_graph()
+    expected = {source_key(name) for name in SOURCES} | {SUMMARY_KEY}
+    for stage in STAGES:
+        above = {class_key(item.name) for name in stage.upstream for item in BY_NAME[name].classes(plugin=plugin)}
+        above |= {source_key(name) for name in stage.sources}
+        for item in stage.classes(plugin=plugin):
+            key = class_key(item.name)
+            expected.add(key)
+            node = graph.get(key)
+            assert node.group_name == stage.group
+            assert node.parent_keys == above, key
+            assert node.partitions_def is not None
+            assert node.partitions_def.get_partition_keys() == ["ams1", "lab"]
+            assert node.code_version
+            assert item.spec.model in (node.description or "")
+    assert graph.get_all_asset_keys() == expected
+
+
+def test_every_source_is_observed_by_one_step_and_read_by_a_stage(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for name, source in SOURCES.items():
+        node = graph.get(source_key(name))
+        assert node.is_observable
+        assert not node.is_materializable
+        assert node.group_name == "proxmox"
+        assert node.child_keys, f"no stage reads {name}"
+        assert source.path in (node.description or "")
+    assert len({id(graph.get(source_key(name)).assets_def.op) for name in SOURCES}) == 1
+
+
+def test_owners_come_from_the_settings() -> None:
+    graph = build_definitions(two_endpoints(owners=["team:network", "a@example.org"])).resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        assert sorted(graph.get(key).owners) == ["a@example.org", "team:network"]
+
+
+def test_the_graph_is_the_stored_one(definitions: dg.Definitions) -> None:
+    found, stored = shape(definitions), json.loads(STORED.read_text())
+    renew = "wanted? then: python -m proxbox_dagster_tests.support.graph"
+    for part, value in stored.items():
+        assert found[part] == value, renew
+    assert text(found) == STORED.read_text(), renew
+
+
+# -- the order of a run -----------------------------------------------------------------------------------------
+
+
+def test_a_full_update_runs_the_stages_strictly_in_order(
+    definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = FakeWorld(two_endpoints())
+    world.install(monkeypatch)
+    job = definitions.resolve_job_def(FULL_UPDATE)
+    result = job.execute_in_process(partition_key="ams1")
+    steps = [event.step_key for event in result.all_events if event.is_step_start]
+    assert steps == ["read_proxmox", *(stage.name for stage in STAGES), "run_summary"]
+    classes = [(stage.name, item.name) for stage in STAGES for item in stage.object_classes]
+    assert world.written == classes
+
+
+def test_two_stages_of_different_branches_run_in_order_too(
+    definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = FakeWorld(two_endpoints())
+    world.install(monkeypatch)
+    chosen = ["vm_ip_addresses", "node_interfaces", "backup_routines", "storage"]
+    keys = [class_key(item.name) for name in chosen for item in BY_NAME[name].object_classes]
+    definitions.resolve_job_def(FULL_UPDATE).execute_in_process(partition_key="lab", asset_selection=keys)
+    order = list(dict.fromkeys(stage for stage, _ in world.written))
+    assert order == ["storage", "node_interfaces", "vm_ip_addresses", "backup_routines"]
