@@ -1,0 +1,10 @@
+"""NetBox's WSGI application with its styles and scripts, run inside NetBox's virtual environment by gunicorn."""
+
+from __future__ import annotations
+
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from netbox.wsgi import application as netbox_application
+
+# Serves /static/ from the packages themselves, so that pages are styled without a collectstatic run. Slow and not
+# hardened (Django says so): right for a demo on the loopback interface, and nowhere else.
+application = StaticFilesHandler(netbox_application)
