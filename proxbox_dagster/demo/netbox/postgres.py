@@ -8,6 +8,7 @@ from a copy of the binaries and on folders that this user can reach.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -169,6 +170,15 @@ class EmbeddedPostgres:
         self.template = Path()
         self.password = ""
 
+    def initialise(self, installation: Installation) -> Databases:
+        """Serve a new cluster that holds nothing yet."""
+        self.binaries = _reachable_binaries(installation, self.root, self.account)
+        self.password = secrets.token_urlsafe(24)
+        folder = self._folder
+        self.supervisor.remove_at_end(folder)
+        self._initdb(self.account.own(folder))
+        return self._serve(folder / "data")
+
     def prepare(self, installation: Installation, say: Say) -> None:
         """Have the cluster to copy: initdb, the dump loaded, shut down. Some 5 s the first time."""
         self.binaries = _reachable_binaries(installation, self.root, self.account)
@@ -179,17 +189,17 @@ class EmbeddedPostgres:
             self.password = json.loads(secret.read_text())["password"]
             return
         say("preparing NetBox's database (once)")
-        self.password = secrets.token_urlsafe(24)
         self.template.unlink(missing_ok=True)
-        folder = _scratch(self.root) / run_folder(self.run.name)
-        self.supervisor.remove_at_end(folder)
-        self._initdb(self.account.own(folder))
-        databases = self._serve(folder / "data")
-        databases.make_template()
+        self.initialise(installation).make_template()
         self.supervisor.stop("postgres")
         secret.touch(mode=0o600)
         secret.write_text(json.dumps({"password": self.password}))
-        self._pack(folder)
+        self._pack(self._folder)
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        """Where this run's cluster lies."""
+        return _scratch(self.root) / run_folder(self.run.name)
 
     def _pack(self, folder: Path) -> None:
         """One archive is quicker to read than 6000 files, and its name appears only when it is whole."""
@@ -229,7 +239,7 @@ class EmbeddedPostgres:
         if keep:
             folder = self.root / f"kept-{keep}-{self.template.stem}"
         else:
-            folder = _scratch(self.root) / run_folder(self.run.name)
+            folder = self._folder
             self.supervisor.remove_at_end(folder)
         complete = folder / "complete"
         if not complete.exists():

@@ -1,0 +1,1 @@
+"""Scripts that run inside NetBox's virtual environment, never in the project's own."""
