@@ -141,8 +141,7 @@ class EndpointRun:
         specs = stages.specs(plugin=self.file.plugin)
         if not self.options.dry_run:
             self._lock_endpoint.acquire(self.run_id)
-        windows = {spec.name: since for spec in specs if (since := self._window(spec)) is not None}
-        return NetBoxState(self.netbox, self.endpoint.name, specs, windows)
+        return NetBoxState(self.netbox, self.endpoint.name, specs, self._window, self.options.scope.vmids)
 
     def _window(self, spec: ModelSpec) -> str | None:
         """From when on the rows of a class that grows for ever are read: a week before the newest."""
@@ -227,6 +226,8 @@ class EndpointRun:
         started = time.monotonic()
         if self.braked:
             desired.coverage = NOTHING_COVERED
+        if self.options.scope.vmids and desired.object_class.fixed:
+            desired.rows.clear()
         made = plan(desired, self.state, self.rules)
         self._prove_absence(made)
         applied = Applied()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from proxbox_dagster.demo.netbox import NetBoxServer, NetBoxUnavailable
 from proxbox_dagster.demo.ports import free_port
 from proxbox_dagster.demo.proxmox import DEMO_CLUSTERS, ProxmoxSimulator, load_cluster
 
+PVE_PORT = 18006
 DAGSTER_YAML = "telemetry: {enabled: false}\n"
 
 
@@ -28,9 +30,13 @@ def run_demo(*, once: bool = False, home: Path | None = None) -> int:
     started = time.monotonic()
     try:
         with ExitStack() as stack, console.status("setting up") as status:
-            netbox = stack.enter_context(NetBoxServer(home, fresh_secrets=True, say=status.update))
+            netbox = stack.enter_context(NetBoxServer(home, fresh_secrets=True, keep="demo", say=status.update))
             status.update("starting the simulated Proxmox clusters")
-            simulators = [stack.enter_context(ProxmoxSimulator(load_cluster(name))) for name in DEMO_CLUSTERS]
+            # The same ports at each start: they stand in NetBox, and a second run must find nothing to change.
+            simulators = [
+                stack.enter_context(ProxmoxSimulator(load_cluster(name), port=free_port(PVE_PORT + offset)))
+                for offset, name in enumerate(DEMO_CLUSTERS)
+            ]
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxbox-demo-")))
             _configure(folder, netbox, simulators)
             status.stop()
@@ -96,13 +102,21 @@ def _sync(console: Console) -> bool:
     return bool(result["ok"])
 
 
+def _die_with_parent() -> None:
+    """In the child: be interrupted when this process is gone, however it went (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
+
+
 def _serve(console: Console, netbox: NetBoxServer, folder: Path) -> None:
     """Dagster's UI beside NetBox, until Ctrl-C or SIGTERM."""
     port = free_port(3000)
     command = [sys.executable, "-m", "dagster", "dev", "-m", "proxbox_dagster.definitions", "-p", str(port)]
     log = (folder / "dagster.log").open("wb")
     # SIGINT ends dagster's own children too; SIGTERM would leave code servers behind for a while.
-    process = subprocess.Popen([*command, "-h", "127.0.0.1"], stdout=log, stderr=log, start_new_session=True)
+    process = subprocess.Popen(
+        [*command, "-h", "127.0.0.1"], stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent
+    )
     console.print(f"Dagster  http://127.0.0.1:{port}", highlight=False)
     console.print(f"NetBox   {netbox.url}  ({netbox.admin_user} / {netbox.admin_password})", highlight=False)
     console.print("Ctrl-C ends all of it.")

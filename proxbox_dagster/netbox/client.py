@@ -58,10 +58,12 @@ class _Session(requests.Session):
 class _Passing(Exception):
     """Trouble that may be over at the next try. ``wait`` is NetBox's own Retry-After in seconds."""
 
-    def __init__(self, message: str, *, sent: bool, wait: float = 0.0) -> None:
+    def __init__(self, message: str, *, sent: bool, wait: float = 0.0, tries: int | None = None) -> None:
         super().__init__(message)
         self.sent = sent
         self.wait = wait
+        self.tries = tries
+        """How often it is worth trying; ``None``: as long as the budget lasts."""
 
 
 class NetBoxClient:
@@ -237,7 +239,8 @@ class NetBoxClient:
                 state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
                 state.attempt_number = attempt
                 wait = max(trouble.wait, pause(state))
-                if time.monotonic() + wait > deadline:
+                spent = trouble.tries is not None and attempt >= trouble.tries
+                if spent or time.monotonic() + wait > deadline:
                     raise NetBoxUnreachable(
                         f"{trouble} (tried {attempt} times within {self.connection.retry_budget:.0f} s); "
                         f"check that NetBox at {self.connection.url} is up, and start the run again: it resumes."
@@ -276,7 +279,10 @@ class NetBoxClient:
             return NetBoxRefused(
                 f"NetBox at {self.connection.url} redirects to {target}; set netbox.url to where it really answers."
             )
-        if code in _PASSING and not (code == 500 and _is_json(answer)):
+        if code == 500 and _is_json(answer):
+            # NetBox's own report of an exception: a lost Redis or database connection passes, a fault does not.
+            return _Passing(f"{where}: HTTP 500: {_reasons(answer)[:300]}", sent=True, tries=4)
+        if code in _PASSING:
             return _Passing(f"{where}: HTTP {code} {answer.reason}", sent=code not in (429,), wait=_retry_after(answer))
         if code in (401, 403):
             return NetBoxRefused(self._forbidden(where, path, answer))

@@ -89,6 +89,9 @@ class FieldSpec:
     kind: Kind = Kind.VALUE
     limit: int | None = None
     required: bool = False
+    learn: tuple[str, str] | None = None
+    """(index, attribute): the row referred to may be known by this attribute of NetBox's nested answer, so that a run
+    narrowed to guests need not read that index. Only of rows of ours."""
     column: str = ""
     """NetBox's field, when this one is only another view of it (Kind.HOST of ``address``)."""
 
@@ -150,6 +153,8 @@ class ModelSpec:
     """(REST path, filter by this row's id) of what NetBox would delete along with a row."""
     proof: tuple[str, ...] = ()
     """Fields that, all of them differing, prove that a re-used identity is another object: (serial, name)."""
+    narrow: tuple[str, str] | None = None
+    """How a run narrowed to guests reads: (filter, index of the rows whose ids it takes; empty: the VMIDs)."""
     window: str | None = None
     """A datetime field: rows older than the run's window are not read (they never change any more)."""
     primary_of: tuple[tuple[str, str], ...] = ()
@@ -186,6 +191,8 @@ class ObjectClass:
     spec: ModelSpec
     title: str
     description: str
+    fixed: bool = False
+    """The same rows in every run, whatever Proxmox says: not looked at in a run narrowed to guests."""
     only: tuple[tuple[str, Any], ...] = ()
     """Where several object classes share a table: the (field, value) that tells this one's rows from the others'."""
 

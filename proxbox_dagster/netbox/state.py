@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from proxbox_dagster.netbox.spec import (
     Row,
     UniqueKey,
 )
-from proxbox_dagster.netbox.values import decode, normal
+from proxbox_dagster.netbox.values import decode, normal, raw_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,22 @@ class NetBoxState:
     """The part of NetBox that one run over one endpoint needs. Thread-safe for loading."""
 
     def __init__(
-        self, reader: Reader, endpoint: str, specs: Iterable[ModelSpec], windows: Mapping[str, str] | None = None
+        self,
+        reader: Reader,
+        endpoint: str,
+        specs: Iterable[ModelSpec],
+        since: Callable[[ModelSpec], str | None] | None = None,
+        vmids: Collection[int] = (),
     ) -> None:
-        """``windows`` maps spec names to the ISO time before which their rows are not read (``ModelSpec.window``)."""
+        """``since`` tells the ISO time before which rows of a spec with a window are not read.
+
+        ``vmids`` narrows what is read to these guests and what belongs to them (``ModelSpec.narrow``).
+        """
         self.endpoint = endpoint
-        self._windows = dict(windows or {})
+        self._since = since or (lambda _spec: None)
+        self._windows: dict[str, str | None] = {}
+        self._vmids = sorted(vmids)
+        self._learned: dict[Ref, int] = {}
         self.specs = {spec.name: spec for spec in specs}
         self._reader = reader
         self._tables: dict[str, _Table] = defaultdict(_Table)
@@ -99,12 +110,36 @@ class NetBoxState:
             table = self._tables[spec.path]
             if table.loaded or spec.ownership is Ownership.SHARED:
                 return
-            filters: dict[str, Any] = {ENDPOINT_FILTER: self.endpoint}
-            if spec.window and spec.name in self._windows:
-                filters[f"{spec.window}__gte"] = self._windows[spec.name]
-            for row in self._reader.read(spec.path, filters, self._fields[spec.path]):
-                self._put(spec.path, row)
+            for narrowed in self._filters(spec):
+                filters: dict[str, Any] = {ENDPOINT_FILTER: self.endpoint, **narrowed}
+                if since := self._window(spec):
+                    filters[f"{spec.window}__gte"] = since
+                for row in self._reader.read(spec.path, filters, self._fields[spec.path]):
+                    self._put(spec.path, row)
             table.loaded = True
+
+    def _filters(self, spec: ModelSpec) -> Iterator[dict[str, Any]]:
+        """What narrows the reads of a spec: nothing, or in a run over some guests their numbers or parents' ids."""
+        narrow = self.base(spec.index_name).narrow
+        if not self._vmids or narrow is None:
+            yield {}
+            return
+        name, index = narrow
+        values: list[Any] = list(self._vmids)
+        if index:
+            parent = self.base(index)
+            self.load(parent)
+            values = [row["id"] for row in self.rows(parent) if not self.is_new(index, row["id"])]
+        for part in portions(values, name):
+            yield {name: part}
+
+    def _window(self, spec: ModelSpec) -> str | None:
+        """From when on the rows of a spec are read; asked for once, when they are."""
+        if spec.window is None:
+            return None
+        if spec.name not in self._windows:
+            self._windows[spec.name] = self._since(spec)
+        return self._windows[spec.name]
 
     def look_up(self, spec: ModelSpec, key: UniqueKey, rows: Iterable[Row]) -> list[dict[str, Any]]:
         """NetBox rows, ours or not, that hold a unique key of ``rows``; read in requests of many values each.
@@ -113,7 +148,7 @@ class NetBoxState:
         """
         groups: dict[tuple[tuple[str, Any], ...], set[Any]] = defaultdict(set)
         first, *others = key.fields
-        if key.windowed_only and spec.name not in self._windows:
+        if key.windowed_only and self._window(spec) is None:
             return []
         for row in rows:
             value = self._asked_value(spec, first, row)
@@ -180,6 +215,8 @@ class NetBoxState:
         row = table.rows[row["id"]] = {name: row[name] for name in wanted if name in row}
         for spec in self.specs.values():
             if spec.path == path and not spec.update_only:
+                if self._vmids:
+                    self._learn(spec, row)
                 key = self.identity(spec, row)
                 if key is None:
                     continue
@@ -189,6 +226,21 @@ class NetBoxState:
                     twice = table.twice.setdefault(spec.index_name, {}).setdefault(key, [other])
                     if row["id"] not in twice:
                         twice.append(row["id"])
+
+    def _learn(self, spec: ModelSpec, row: dict[str, Any]) -> None:
+        """Note the ids of rows that a row of ours refers to, by what NetBox's nested answer tells of them."""
+        if spec.ownership is not Ownership.ENDPOINT or self.owner_of(row) != self.endpoint:
+            return
+        for item in spec.fields:
+            nested = raw_value(item, row) if item.learn else None
+            if item.learn and isinstance(nested, dict) and nested.get(item.learn[1]):
+                index, attribute = item.learn
+                target = self._by_index.get(index)
+                if target is not None:
+                    named: tuple[Any, ...] = (nested[attribute],)
+                    if target.ownership is Ownership.ENDPOINT:
+                        named = (self.endpoint,) if len(target.identity) == 1 else (self.endpoint, *named)
+                    self._learned[Ref(index, named)] = nested["id"]
 
     def forget(self, spec: ModelSpec, row_id: int) -> None:
         """Drop a row that was deleted."""
@@ -276,7 +328,7 @@ class NetBoxState:
     def is_gone(self, index: str, row_id: int) -> bool:
         """True when this endpoint had a row of this id and NetBox has it no more."""
         spec = self._by_index.get(index)
-        if spec is None or spec.ownership is not Ownership.ENDPOINT:
+        if spec is None or spec.ownership is not Ownership.ENDPOINT or (self._vmids and spec.narrow):
             return False
         self.load(spec)
         return row_id not in self._tables[spec.path].rows
@@ -295,6 +347,8 @@ class NetBoxState:
         ref = self._canonical(spec, ref)
         if ref in self._blocked:
             return Blocked(self._blocked[ref])
+        if ref in self._learned:
+            return self._learned[ref]
         if spec.ownership is Ownership.ENDPOINT:
             self.load(spec)
         parts: list[Any] = []

@@ -53,7 +53,13 @@ BACKUP = ModelSpec(
         ),
         FieldSpec("volume_id", f"{_CONTENT} volid", limit=255, required=True),
         FieldSpec("storage", f"{_CONTENT} volid", "before the colon", limit=255),
-        FieldSpec("proxmox_storage", f"{_CONTENT} volid", "the plugin's row of that storage", kind=Kind.REF),
+        FieldSpec(
+            "proxmox_storage",
+            f"{_CONTENT} volid",
+            "the plugin's row of that storage",
+            kind=Kind.REF,
+            learn=("storage", "name"),
+        ),
         FieldSpec("subtype", f"{_CONTENT} volid, else subtype", "qemu or lxc; undefined when neither says"),
         FieldSpec(
             "format",
@@ -74,6 +80,7 @@ BACKUP = ModelSpec(
     unique=(UniqueKey(("volume_id", "virtual_machine"), "volume_id"),),
     label="volume_id",
     parent="proxmox_storage",
+    narrow=("vmid", ""),
     removal="delete",
 )
 

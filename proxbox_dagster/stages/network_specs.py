@@ -51,6 +51,7 @@ MAC_ADDRESS = ModelSpec(
     removal="delete",
     label="mac_address",
     parent="assigned_object_id",
+    narrow=("virtual_machine_id", "virtual_machines"),
 )
 
 IP_ADDRESS = ModelSpec(
@@ -86,6 +87,7 @@ IP_ADDRESS = ModelSpec(
     removal="delete",
     label="address",
     parent="assigned_object_id",
+    narrow=("virtual_machine_id", "virtual_machines"),
     primary_of=(
         ("virtual_machines", "primary_ip4"),
         ("virtual_machines", "primary_ip6"),

@@ -51,6 +51,7 @@ VIRTUAL_DISK = ModelSpec(
     unique=(UniqueKey(("name", "virtual_machine"), "name"),),
     removal="delete",
     parent="virtual_machine",
+    narrow=("virtual_machine_id", "virtual_machines"),
 )
 
 DISK_SYNC_STATE = ModelSpec(
@@ -66,6 +67,7 @@ DISK_SYNC_STATE = ModelSpec(
             f"{_ENTRY}: the storage before the colon",
             "the plugin's storage row; none for a disk passed through from the node",
             kind=Kind.REF,
+            learn=("storage", "name"),
         ),
         FieldSpec("proxbox_storage_raw_id", "—", "id of the plugin's storage row", kind=Kind.REF),
         FieldSpec("proxbox_storage_raw_value", f"{_ENTRY}: the storage before the colon", limit=255),
@@ -75,6 +77,7 @@ DISK_SYNC_STATE = ModelSpec(
     unique=(UniqueKey(("virtual_disk",), "virtual_disk_id"),),
     label="proxbox_storage_raw_value",
     parent="virtual_disk",
+    narrow=("virtual_disk_id", "virtual_disks"),
     removal="ignore",
 )
 

@@ -35,15 +35,30 @@ VIRTUAL_MACHINE = ModelSpec(
         FieldSpec("start_on_boot", f"{_CONFIG} onboot", "1: on, else off", Policy.MANAGED),
         FieldSpec("cluster", FIXED, "the endpoint's NetBox cluster", kind=Kind.REF, required=True),
         FieldSpec("device", f"{_RESOURCES} node", "the node's device", kind=Kind.REF),
-        FieldSpec("role", f"{_RESOURCES} type", "Virtual Machine (QEMU) or Container (LXC)", Policy.MANAGED, Kind.REF),
+        FieldSpec(
+            "role",
+            f"{_RESOURCES} type",
+            "Virtual Machine (QEMU) or Container (LXC)",
+            Policy.MANAGED,
+            Kind.REF,
+            learn=("device_roles", "slug"),
+        ),
         FieldSpec(
             "virtual_machine_type",
             f"{_RESOURCES} type",
             "QEMU Virtual Machine or LXC Container",
             Policy.MANAGED,
             Kind.REF,
+            learn=("machine_types", "slug"),
         ),
-        FieldSpec("platform", f"{_CONFIG} ostype", "its name in Proxmox's UI", Policy.MANAGED, Kind.REF),
+        FieldSpec(
+            "platform",
+            f"{_CONFIG} ostype",
+            "its name in Proxmox's UI",
+            Policy.MANAGED,
+            Kind.REF,
+            learn=("platforms", "slug"),
+        ),
         FieldSpec("vcpus", f"{_RESOURCES} maxcpu", "0 clears", kind=Kind.NUMBER),
         FieldSpec("memory", f"{_RESOURCES} maxmem", "bytes to MiB"),
         FieldSpec(
@@ -74,6 +89,7 @@ VIRTUAL_MACHINE = ModelSpec(
     unique=(UniqueKey(("name", "cluster"), "name__ie", casefold=True),),
     missing_status="decommissioning",
     proof=("serial", "name"),
+    narrow=("cf_proxmox_vm_id", ""),
     children=(
         ("virtualization/virtual-disks", "virtual_machine_id"),
         ("virtualization/interfaces", "virtual_machine_id"),
@@ -90,11 +106,23 @@ VM_SYNC_STATE = ModelSpec(
     fields=(
         ENDPOINT,
         FieldSpec("virtual_machine", FIXED, "the virtual machine", kind=Kind.REF, required=True),
-        FieldSpec("endpoint", FIXED, "the plugin's endpoint row", kind=Kind.REF),
+        FieldSpec("endpoint", FIXED, "the plugin's endpoint row", kind=Kind.REF, learn=("endpoints", "name")),
         FieldSpec("proxmox_endpoint_raw_id", FIXED, "id of the plugin's endpoint row", kind=Kind.REF),
-        FieldSpec("proxmox_node", f"{_RESOURCES} node", "the plugin's node row", kind=Kind.REF),
+        FieldSpec(
+            "proxmox_node",
+            f"{_RESOURCES} node",
+            "the plugin's node row",
+            kind=Kind.REF,
+            learn=("proxmox_nodes", "name"),
+        ),
         FieldSpec("proxmox_node_name", f"{_RESOURCES} node", limit=255),
-        FieldSpec("proxmox_cluster", FIXED, "the plugin's cluster row", kind=Kind.REF),
+        FieldSpec(
+            "proxmox_cluster",
+            FIXED,
+            "the plugin's cluster row",
+            kind=Kind.REF,
+            learn=("proxmox_clusters", "name"),
+        ),
         FieldSpec("proxmox_cluster_name", "/cluster/status name", limit=255),
         FieldSpec("proxmox_vm_id", f"{_RESOURCES} vmid"),
         FieldSpec("proxmox_vm_type", f"{_RESOURCES} type", limit=64),
@@ -114,16 +142,27 @@ VM_SYNC_STATE = ModelSpec(
     unique=(UniqueKey(("virtual_machine",), "virtual_machine_id"),),
     label="proxmox_vm_name",
     parent="virtual_machine",
+    narrow=("virtual_machine_id", "virtual_machines"),
     removal="ignore",
 )
 
 GUEST_TAGS = ObjectClass("tags", TAG, "Tags", "The tags of guests, in the colours that Proxmox shows them in.")
 GUEST_CUSTOM_FIELDS = ObjectClass(
-    "custom_fields", CUSTOM_FIELD, "Custom fields", "The custom fields by which a virtual machine is known."
+    "custom_fields",
+    CUSTOM_FIELD,
+    "Custom fields",
+    "The custom fields by which a virtual machine is known.",
+    fixed=True,
 )
-GUEST_ROLES = ObjectClass("guest_roles", ROLE, "Guest roles", "The device roles of QEMU machines and containers.")
+GUEST_ROLES = ObjectClass(
+    "guest_roles", ROLE, "Guest roles", "The device roles of QEMU machines and containers.", fixed=True
+)
 MACHINE_TYPES = ObjectClass(
-    "machine_types", MACHINE_TYPE, "Virtual machine types", "QEMU Virtual Machine and LXC Container."
+    "machine_types",
+    MACHINE_TYPE,
+    "Virtual machine types",
+    "QEMU Virtual Machine and LXC Container.",
+    fixed=True,
 )
 GUEST_PLATFORMS = ObjectClass("guest_platforms", PLATFORM, "Guest platforms", "Operating systems of guests.")
 VIRTUAL_MACHINES = ObjectClass(

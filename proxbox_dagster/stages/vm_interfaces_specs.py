@@ -58,6 +58,7 @@ VMINTERFACE = ModelSpec(
     unique=(UniqueKey(("virtual_machine", "name"), "virtual_machine_id"),),
     removal="delete",
     parent="virtual_machine",
+    narrow=("virtual_machine_id", "virtual_machines"),
     children=(("ipam/ip-addresses", "vminterface_id"), ("dcim/mac-addresses", "vminterface_id")),
 )
 
@@ -103,6 +104,7 @@ VM_INTERFACE_SYNC_STATE = ModelSpec(
     removal="delete",
     label="proxbox_bridge_raw_value",
     parent="vm_interface",
+    narrow=("vm_interface_id", "vm_interfaces"),
 )
 
 VM_INTERFACE_CUSTOM_FIELDS = ObjectClass(
@@ -110,6 +112,7 @@ VM_INTERFACE_CUSTOM_FIELDS = ObjectClass(
     CUSTOM_FIELD,
     "VM interface custom fields",
     "The custom field that keeps Proxmox's key of a network card on its interface.",
+    fixed=True,
 )
 VM_VLANS = ObjectClass("vm_vlans", VLAN, "VM VLANs", "The VLANs of the guests' network cards.")
 VM_INTERFACES = ObjectClass("vm_interfaces", VMINTERFACE, "VM interfaces", "The network cards of the guests.")
