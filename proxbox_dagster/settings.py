@@ -12,221 +12,42 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import SecretStr, ValidationError
+
+from proxbox_dagster.settings_file import (
+    AddressConfig,
+    BrakeConfig,
+    ConcurrencyConfig,
+    EndpointConfig,
+    RemovalConfig,
+    ScheduleConfig,
+    Secret,
+    SettingsError,
+    SettingsFile,
+)
 
 CONFIG_FILE = "proxbox.yaml"
 DEFAULT_ENDPOINT = "default"
 
-
-class SettingsError(Exception):
-    """The settings cannot be used; the message names the key, what is wrong and what to write instead."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Secret(_Strict):
-    """Where a secret is found: ``{env: NAME}`` or ``{file: PATH}``; never the secret itself."""
-
-    env: str | None = None
-    file: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_plain_text(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            raise ValueError("a secret is never written into the file: use {env: NAME} or {file: PATH}")
-        return value
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Secret:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("give exactly one of {env: NAME} and {file: PATH}")
-        return self
-
-    def resolve(self, key: str) -> SecretStr:
-        """The secret's value. Raises :class:`SettingsError` when it is not set, not readable or empty."""
-        if self.env is not None:
-            text, place = os.environ.get(self.env, ""), f"the environment variable {self.env}"
-        else:
-            place = f"the file {self.file}"
-            try:
-                text = Path(str(self.file)).expanduser().read_text(encoding="utf-8")
-            except OSError as error:
-                raise SettingsError(f"{key}: {place} cannot be read ({error.strerror}).") from None
-        if not text.strip():
-            raise SettingsError(f"{key}: {place} is not set or empty; set it to the secret's value.")
-        return SecretStr(text.strip())
-
-
-def _verify(value: Any) -> Any:
-    if isinstance(value, str) and value.strip().lower() in ("true", "false", "1", "0", "yes", "no"):
-        return value.strip().lower() in ("true", "1", "yes")
-    return value
-
-
-def _switch(value: Any) -> Any:
-    if isinstance(value, str) and value.lower() in ("on", "off"):
-        return value.lower() == "on"
-    return value
-
-
-Verify = Annotated[bool | str, BeforeValidator(_verify)]
-"""TLS verification: ``true``, ``false`` or the path of a CA file."""
-
-Switch = Annotated[bool, BeforeValidator(_switch)]
-
-
-class NetBoxConfig(_Strict):
-    url: str = Field(pattern=r"^https?://", description="NetBox's address, with https:// and a path if it has one")
-    token: Secret
-    verify_ssl: Verify = True
-    timeout: float = Field(60.0, gt=0, description="seconds to wait for one answer")
-    retry_budget: float = Field(180.0, ge=0, description="seconds that one request may spend on retries")
-    bulk_size: int = Field(75, ge=1, le=500, description="rows in one write request")
-
-
-class EndpointConfig(_Strict):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    hosts: tuple[str, ...] = Field(min_length=1)
-    port: int = Field(8006, ge=1, le=65535)
-    user: str = Field(pattern=r"^[^@\s]+@[^@\s!]+$", description="with its realm: netbox@pve")
-    token_name: str | None = None
-    token_value: Secret | None = None
-    password: Secret | None = None
-    verify_ssl: Verify = True
-    timeout: float = Field(30.0, gt=3.0, description="seconds; more than the 3 that Proxmox delays a refusal")
-    retry_budget: float = Field(60.0, ge=0)
-    site: str | None = Field(None, description="slug of the NetBox site of the nodes; made from the name if missing")
-    cluster: str | None = Field(None, description="the NetBox cluster's name, when it is not Proxmox's own")
-
-    @model_validator(mode="after")
-    def _one_way_in(self) -> EndpointConfig:
-        token = self.token_name is not None or self.token_value is not None
-        if token and (self.token_name is None or self.token_value is None):
-            raise ValueError("a token needs both token_name and token_value")
-        if token == (self.password is not None):
-            raise ValueError("give either token_name and token_value, or password")
-        return self
-
-
-RemovalMode = Literal["ignore", "mark", "delete"]
-
-
-class RemovalConfig(_Strict):
-    """What happens to objects of ours whose source is proved gone."""
-
-    default: RemovalMode = "mark"
-    classes: dict[str, RemovalMode] = Field(default_factory=dict, description="object class to mode")
-    grace_days: float = Field(7.0, ge=0, description="days between the first proof of absence and the deletion")
-    confirmations: int = Field(3, ge=1, description="complete reads that must agree before the deletion")
-
-
-class BrakeConfig(_Strict):
-    """A run that would mark or delete more than this of one class stops its removals."""
-
-    percent: float = Field(10.0, ge=0, le=100)
-    objects: int = Field(25, ge=0)
-    minimum: int = Field(3, ge=0, description="up to this many, the percentage does not count")
-
-
-class AddressConfig(_Strict):
-    """Which addresses that a guest reports are taken into NetBox."""
-
-    ignore_interfaces: tuple[str, ...] = Field(
-        (
-            "lo",
-            "docker*",
-            "br-*",
-            "veth*",
-            "cali*",
-            "cni*",
-            "flannel*",
-            "virbr*",
-            "tunl*",
-            "kube-*",
-            "lxdbr*",
-            "podman*",
-        ),
-        description="guest interface names (shell patterns) whose addresses are container noise",
-    )
-    ignore_networks: tuple[str, ...] = Field(
-        ("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"), description="networks left out"
-    )
-    primary_preference: tuple[str, ...] = Field(
-        (), description="networks whose addresses are preferred as primary, best first"
-    )
-    interface_names: Literal["config", "agent"] = Field(
-        "config", description="config: net0 or the container's name; agent: the name inside the guest"
-    )
-
-
-class ConcurrencyConfig(_Strict):
-    """The sync pipeline's seven limits; each is also an environment variable of the name given."""
-
-    vm_sync_max_concurrency: int = Field(8, ge=1, le=64, description="PROXBOX_VM_SYNC_MAX_CONCURRENCY")
-    fetch_max_concurrency: int = Field(8, ge=1, le=64, description="PROXBOX_FETCH_MAX_CONCURRENCY")
-    netbox_write_concurrency: int = Field(8, ge=1, le=64, description="PROXBOX_NETBOX_WRITE_CONCURRENCY")
-    proxmox_fetch_concurrency: int = Field(8, ge=1, le=64, description="PROXBOX_PROXMOX_FETCH_CONCURRENCY")
-    backup_batch_size: int = Field(5, ge=1, description="PROXBOX_BACKUP_BATCH_SIZE")
-    backup_batch_delay_ms: int = Field(200, ge=0, description="PROXBOX_BACKUP_BATCH_DELAY_MS")
-    netbox_max_concurrent: int = Field(1, ge=1, le=32, description="PROXBOX_NETBOX_MAX_CONCURRENT")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_environment(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        filled = dict(value)
-        for name in cls.model_fields:
-            text = os.environ.get(f"PROXBOX_{name.upper()}")
-            if text and name not in filled:
-                filled[name] = text
-        return filled
-
-
-class ScheduleConfig(_Strict):
-    """When Dagster runs by itself, once its schedules and sensors are switched on in the UI."""
-
-    full_update: str = Field("0 3 * * *", description="cron, UTC: the whole pipeline")
-    quick: str = Field("*/15 * * * *", description="cron, UTC: guests, interfaces and addresses")
-    fresh_hours: float = Field(26.0, gt=0, description="an object class not synced for this long is shown as overdue")
-    observe_seconds: int = Field(300, ge=30, description="pause between two looks at the sources")
-
-
-class SettingsFile(_Strict):
-    """The keys of ``proxbox.yaml``."""
-
-    netbox: NetBoxConfig
-    endpoints: tuple[EndpointConfig, ...] = Field(min_length=1)
-    plugin: Switch = Field(True, description="off: only NetBox's own models are written, none of netbox-proxbox")
-    on_stage_failure: Literal["abort", "continue"] = "abort"
-    adopt: Literal["never", "tagged", "by_name"] = "never"
-    removal: RemovalConfig = RemovalConfig()
-    brake: BrakeConfig = BrakeConfig()
-    fields: dict[str, dict[str, Literal["always", "managed", "fill_if_empty", "create_only", "never"]]] = Field(
-        default_factory=dict, description="object class to field to policy"
-    )
-    addresses: AddressConfig = AddressConfig()
-    concurrency: ConcurrencyConfig = Field(default_factory=lambda: ConcurrencyConfig.model_validate({}))
-    schedules: ScheduleConfig = ScheduleConfig()
-    owners: tuple[str, ...] = Field((), description="Dagster owners of the assets: mail addresses or team:NAME")
-    failure_webhook: str | None = None
-
-    @model_validator(mode="after")
-    def _unique(self) -> SettingsFile:
-        for key, values in (
-            ("name", [e.name for e in self.endpoints]),
-            ("cluster", [e.cluster for e in self.endpoints if e.cluster]),
-        ):
-            double = sorted({value for value in values if values.count(value) > 1})
-            if double:
-                raise ValueError(f"endpoints: {key} {double[0]!r} is used twice; each endpoint needs its own")
-        return self
+__all__ = [
+    "AddressConfig",
+    "BrakeConfig",
+    "ConcurrencyConfig",
+    "EndpointConfig",
+    "EndpointSettings",
+    "NetBoxConnection",
+    "RemovalConfig",
+    "ScheduleConfig",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "SettingsFile",
+    "find_config",
+    "load_settings",
+]
 
 
 @dataclass(frozen=True)
