@@ -252,7 +252,7 @@ def _proxmox_nodes(view: _View) -> Desired:
             "max_cpu": view.observed(node, detail.get("maxcpu")),
             "max_memory": view.observed(node, detail.get("maxmem")),
             "ssl_fingerprint": view.observed(node, detail.get("ssl_fingerprint")),
-            "support_level": view.observed(node, detail.get("level") or member.get("level")),
+            "support_level": view.observed(node, detail.get("level") or member.get("level") or None),
         }
         desired.rows.append(Row(owned(context, values), node, context.link(f"node/{node}")))
     return desired

@@ -1,0 +1,108 @@
+"""A lab that one module's tests share: each changes one thing at the source, and what follows is all that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxbox_dagster.demo.proxmox import Cluster, load_cluster
+from proxbox_dagster_tests.support.changelog import ChangeLog, Entry
+from proxbox_dagster_tests.support.faulty_proxy import FaultyProxy
+from proxbox_dagster_tests.support.lab import Lab
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+VMS = "virtualization/virtual-machines"
+X = "plugins/proxbox/"
+
+
+def described(name: str) -> Cluster:
+    """The cluster of a description in the folder fixtures."""
+    return load_cluster(FIXTURES / f"{name}.yaml")
+
+
+class Synced(Lab):
+    """A lab behind a proxy that keeps the requests, with NetBox's change log beside it.
+
+    ``first`` is the result of the first run.
+    """
+
+    proxy: FaultyProxy
+    log: ChangeLog
+    first: dict[str, Any]
+
+    def configure(self, netbox_url: str | None = None, **keys: Any) -> None:
+        super().configure(netbox_url or self.proxy.url, **keys)
+
+    def watched(self, **order: Any) -> dict[str, Any]:
+        """A run; the change log and the proxy's record begin with it."""
+        self.log.forget()
+        self.proxy.clear()
+        return self.sync(**order)
+
+    def run(self, **order: Any) -> dict[str, Any]:
+        """:meth:`watched`, and it must be green."""
+        result = self.watched(**order)
+        assert result["ok"], errors(result)
+        return result
+
+    def writing_requests(self) -> list[tuple[str, str, int | None]]:
+        """Every request since the record began that is not a read."""
+        return [request for request in self.proxy.requests if request[0] not in ("GET", "HEAD", "OPTIONS")]
+
+    def written(self) -> list[Entry]:
+        return self.log.entries()
+
+    def one(self, path: str, **filters: Any) -> dict[str, Any]:
+        """The only row that matches."""
+        rows = self.rows(path, **filters)
+        assert len(rows) == 1, rows
+        return rows[0]
+
+    def vm(self, vmid: int, kind: str = "qemu", endpoint: str = "small") -> dict[str, Any]:
+        return self.one(VMS, cf_proxmox_endpoint=endpoint, cf_proxmox_vm_type=kind, cf_proxmox_vm_id=vmid)
+
+    def restore(self) -> None:
+        """Take away what a test put in the way, and bring NetBox true again."""
+        for simulator in self.simulators.values():
+            simulator.faults.clear()
+            for node in simulator.cluster.nodes:
+                simulator.cluster.node_online(node)
+        self.proxy.clear()
+        self.configure()
+
+
+def errors(result: dict[str, Any]) -> list[str]:
+    """All error lines of a run."""
+    return [*result.get("errors", []), *(line for found in result["endpoints"].values() for line in found["errors"])]
+
+
+@contextmanager
+def laid_out(netbox: Any, folder: Path, **clusters: Cluster) -> Iterator[Synced]:
+    """A lab over an empty NetBox, nothing synced yet."""
+    netbox.reset()
+    with pytest.MonkeyPatch.context() as monkeypatch, FaultyProxy(netbox.url) as proxy:
+        lab = Synced(netbox, folder, monkeypatch, **clusters)
+        lab.proxy, lab.log = proxy, ChangeLog(netbox)
+        with lab:
+            yield lab
+
+
+@contextmanager
+def synced(netbox: Any, folder: Path, **clusters: Cluster) -> Iterator[Synced]:
+    """A lab over a NetBox that the clusters have been synced into once."""
+    with laid_out(netbox, folder, **clusters) as lab:
+        lab.first = lab.run()
+        yield lab
+
+
+def lend(lab: Synced, request: pytest.FixtureRequest) -> Iterator[Synced]:
+    """A shared lab for one test; where that fails, NetBox is brought true again before the next."""
+    failed = request.session.testsfailed
+    yield lab
+    lab.restore()
+    if request.session.testsfailed > failed:
+        lab.sync()
