@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from proxbox_dagster.facts import UNOBSERVED, Gap, GapKind
 from proxbox_dagster.netbox.spec import Desired, Outcome, Ref
@@ -70,11 +71,14 @@ def test_the_settings_say_what_is_noise() -> None:
     source = Source()
     source.qemu(100, agent="1", net0=NET0)
     source.reports(100, inside("eth0", MAC.format(1), "198.51.100.1/26", "10.1.0.1/8"), inside("v0", MAC.format(1)))
-    rules = AddressConfig(ignore_networks=("10.0.0.0/8", "no network"), ignore_interfaces=("v*",))
+    rules = AddressConfig(ignore_networks=("10.0.0.0/8",), ignore_interfaces=("v*",))
     context = replace(CONTEXT, addresses=rules)
     assert told(source, context) == {"198.51.100.1/26": "100 net0"}
-    notes = one(build(source.inputs(), context), "vm_addresses").notes
-    assert [note for note in notes if "'no network'" in note]
+
+
+def test_what_is_no_network_is_refused_with_the_settings() -> None:
+    with pytest.raises(ValidationError, match="no network such as"):
+        AddressConfig(ignore_networks=("no network",))
 
 
 def test_windows_tells_no_prefix_length() -> None:
