@@ -61,7 +61,10 @@ def test_a_token_allows_what_it_was_made_for(netbox: NetBoxServer) -> None:
     api(netbox).dcim.sites.create(name="One", slug="one")
     reader = api(netbox, netbox.make_token("reader", permissions=[(["view"], ["dcim.site"])]))
     assert [site.name for site in reader.dcim.sites.all()] == ["One"]
-    for refused in (lambda: reader.dcim.sites.create(name="Two", slug="two"), lambda: list(reader.dcim.devices.all())):
+    for refused in (
+        lambda: reader.dcim.sites.create(name="Two", slug="two"),
+        lambda: next(iter(reader.dcim.devices.all())),
+    ):
         with pytest.raises(pynetbox.RequestError) as caught:
             refused()
         assert caught.value.req.status_code == 403
