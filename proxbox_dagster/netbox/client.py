@@ -32,6 +32,9 @@ from proxbox_dagster.settings import NetBoxConnection
 PAGE = 1000
 """Rows of one page: NetBox's own maximum by default."""
 
+PAUSE = tenacity.wait_exponential(multiplier=0.5, max=15) + tenacity.wait_random(0, 1)
+"""Between two tries: 0.5 s, doubled each time up to 15 s, with jitter so that threads do not return in step."""
+
 SUPPORTED = (Version("4.6.0"), Version("5.0.0"))
 PLUGIN = "netbox_proxbox"
 PLUGIN_SUPPORTED = (Version("0.0.29"), Version("0.1.0"))
@@ -221,7 +224,6 @@ class NetBoxClient:
     def _try(self, method: str, path: str, call: Callable[[], Any], *, repeat: bool) -> Any:
         """Send, and send again while the trouble may pass and the budget lasts (``repeat``)."""
         deadline = time.monotonic() + self.connection.retry_budget
-        pause = tenacity.wait_exponential_jitter(initial=0.5, max=15, jitter=1)
         attempt = 0
         while True:
             attempt += 1
@@ -238,7 +240,7 @@ class NetBoxClient:
                     raise WriteUncertain(str(trouble)) from None
                 state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
                 state.attempt_number = attempt
-                wait = max(trouble.wait, pause(state))
+                wait = max(trouble.wait, PAUSE(state))
                 spent = trouble.tries is not None and attempt >= trouble.tries
                 if spent or time.monotonic() + wait > deadline:
                     raise NetBoxUnreachable(
