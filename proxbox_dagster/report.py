@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxbox_dagster.netbox.apply import Applied
-from proxbox_dagster.netbox.plan import Conflict, Plan
+from proxbox_dagster.netbox.changes import Conflict, Plan
 from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, MEMORY_FIELD, Skip
 from proxbox_dagster.netbox.values import shown
 

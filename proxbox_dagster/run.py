@@ -18,9 +18,10 @@ from proxbox_dagster import stages
 from proxbox_dagster.facts import Fetched
 from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxRefused
-from proxbox_dagster.netbox.plan import Plan, Rules, plan
+from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.removal import Mark, Removal, RemovalRules
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass, Policy
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from proxbox_dagster.facts import UNOBSERVED
-from proxbox_dagster.netbox.plan import Plan, Rules, plan
+from proxbox_dagster.netbox.changes import Plan, Rules
+from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, Outcome, Policy, Ref, Row
 from proxbox_dagster_tests.support.core import NOW, Run, again, base, fake, state_of, synced
 from proxbox_dagster_tests.support.core_specs import (

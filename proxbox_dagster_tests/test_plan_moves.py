@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxbox_dagster.netbox.plan import Rules
+from proxbox_dagster.netbox.changes import Rules
 from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, Coverage, Desired, Ref, Row
 from proxbox_dagster.stages.devices_specs import CLUSTER, DEVICE, ROLE, SITE
 from proxbox_dagster.stages.network_specs import IP_ADDRESS, VM_INTERFACE

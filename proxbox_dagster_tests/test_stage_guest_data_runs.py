@@ -9,7 +9,7 @@ import pytest
 
 from proxbox_dagster import stages
 from proxbox_dagster.facts import Fetched, GapKind
-from proxbox_dagster.netbox.plan import Rules
+from proxbox_dagster.netbox.changes import Rules
 from proxbox_dagster.netbox.removal import RemovalRules
 from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster_tests.support.guest_data import CONTEXT, ENDPOINT, config, fetched, gap, guest

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from proxbox_dagster.netbox.changes import Create, Plan, Update
 from proxbox_dagster.netbox.errors import RowsRefused, WriteUncertain
-from proxbox_dagster.netbox.plan import Create, Plan, Update
 from proxbox_dagster.netbox.removal import Mark, Removal
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,

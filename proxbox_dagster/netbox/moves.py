@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxbox_dagster.netbox.spec import MEMORY_FIELD, Desired, ModelSpec, Ref, Row
+from proxbox_dagster.netbox.records import memory_of
+from proxbox_dagster.netbox.spec import Desired, ModelSpec, Ref, Row
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import decode
 
@@ -35,10 +36,7 @@ def releases(spec: ModelSpec, moving: Mapping[int, Row], state: NetBoxState) -> 
             if target not in moving or _stays_under(moving[target].values, index, row["id"], state):
                 continue
             label = str(row.get(state.base(index).label) or row["id"])
-            memory = (row.get("custom_fields") or {}).get(MEMORY_FIELD.removeprefix("cf."))
-            release = found.setdefault(
-                (holder.path, row["id"]), Release(holder, row["id"], label, {}, dict(memory or {}))
-            )
+            release = found.setdefault((holder.path, row["id"]), Release(holder, row["id"], label, {}, memory_of(row)))
             release.changes[name] = (target, None)
             release.memory[name] = None
     return list(found.values())

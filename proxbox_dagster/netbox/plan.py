@@ -6,110 +6,30 @@ field by field what would change; :mod:`proxbox_dagster.netbox.apply` does exact
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
-from proxbox_dagster.netbox.moves import Release, held, is_elsewhere, releases
-from proxbox_dagster.netbox.removal import RemovalRules, Removals, first_mark, missing_record, plan_removals
+from proxbox_dagster.netbox.changes import Create, Plan, Rules, Update
+from proxbox_dagster.netbox.fields import FieldRules
+from proxbox_dagster.netbox.identity import Identities
+from proxbox_dagster.netbox.moves import held, releases
+from proxbox_dagster.netbox.removal import first_mark, plan_removals
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
-    MEMORY_FIELD,
-    MISSING_FIELD,
-    MISSING_TAG,
     OWNER_TAG,
     Desired,
-    FieldSpec,
-    Kind,
     ModelSpec,
-    ObjectClass,
     Outcome,
     Ownership,
-    Policy,
     Ref,
     Row,
     Skip,
-    UniqueKey,
 )
-from proxbox_dagster.netbox.state import Blocked, NetBoxState, Pending
-from proxbox_dagster.netbox.values import decode, is_empty, normal, remembered
-
-Adopt = Literal["never", "tagged", "by_name"]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The settings that bear on a plan. ``policies`` maps object class to field to policy."""
-
-    adopt: Adopt = "never"
-    removal: RemovalRules = field(default_factory=RemovalRules)
-    policies: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A field that differs from its source and is left alone, because a person changed it."""
-
-    label: str
-    field: str
-    netbox: Any
-    proxmox: Any
-    row_id: int
-
-
-@dataclass
-class Create:
-    """A row to be made; ``values`` are comparable, references may still be :class:`Ref`."""
-
-    row: Row
-    ref: Ref
-    values: dict[str, Any]
-
-
-@dataclass
-class Update:
-    """Fields of one row to be changed: ``changes`` maps field to (before, after).
-
-    ``row_id`` is 0 in a dry run for a row that another class is still to make.
-    """
-
-    row: Row
-    row_id: int
-    changes: dict[str, tuple[Any, Any]]
-    memory: dict[str, Any] | None = None
-    adopted: bool = False
-
-
-@dataclass
-class Plan:
-    """What one object class needs. Every seen object is in exactly one of the first five lists."""
-
-    object_class: ObjectClass
-    creates: list[Create] = field(default_factory=list)
-    updates: list[Update] = field(default_factory=list)
-    unchanged: list[int] = field(default_factory=list)
-    skips: list[Skip] = field(default_factory=list)
-    failures: list[Skip] = field(default_factory=list)
-    conflicts: list[Conflict] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    retires: list[Update] = field(default_factory=list)
-    """Rows whose identity another object has taken over (a re-used VMID): released before anything is made."""
-    releases: list[Release] = field(default_factory=list)
-    """Rows that must let go of rows that move to another parent: written before the updates."""
-    removals: Removals = field(default_factory=Removals)
-    present: set[int] = field(default_factory=set)
-    """Ids of the rows whose objects were seen in this run."""
-
-    @property
-    def seen(self) -> int:
-        parts: tuple[Sized, ...] = (self.creates, self.updates, self.unchanged, self.skips, self.failures)
-        return sum(len(part) for part in parts)
-
-    @property
-    def writes(self) -> bool:
-        return bool(self.creates or self.updates or self.retires or self.removals.writes)
+from proxbox_dagster.netbox.state import Blocked, NetBoxState
+from proxbox_dagster.netbox.values import decode, normal
 
 
 def plan(desired: Desired, state: NetBoxState, rules: Rules, now: datetime | None = None) -> Plan:
@@ -170,7 +90,9 @@ class _Planner:
         self.desired, self.state, self.rules, self.made = desired, state, rules, made
         self.spec = spec = desired.object_class.spec
         overrides = rules.policies.get(made.object_class.name, rules.policies.get(spec.name, {}))
-        self.policies = {item.name: overrides.get(item.name, item.policy) for item in spec.fields}
+        policies = {item.name: overrides.get(item.name, item.policy) for item in spec.fields}
+        self.fields = FieldRules(spec, policies, state, made)
+        self.identities = Identities(desired, state, rules)
         self.movers: dict[Any, dict[str, Any]] = {}
 
     def run(self, rows: list[Row]) -> None:
@@ -178,7 +100,7 @@ class _Planner:
         absent: list[Row] = []
         for row in rows:
             found = self.state.find(self.spec, row)
-            if found is not None and self._is_another(row, found):
+            if found is not None and self.identities.is_another(row, found):
                 self._retire(row, found)
                 absent.append(row)
             elif found is not None:
@@ -210,7 +132,7 @@ class _Planner:
         if isinstance(target, Blocked):
             self._fail(row, target.reason, Outcome.SKIPPED)
             return
-        wanted = self._new_values(replace(row, values={**row.initial, **row.values}))
+        wanted = self.fields.new_values(replace(row, values={**row.initial, **row.values}))
         names = [item.name for item in self.spec.fields if item.name in wanted]
         self.made.updates.append(Update(row, 0, {name: (None, wanted[name]) for name in names}))
 
@@ -230,17 +152,6 @@ class _Planner:
         return True
 
     # -- identities that have changed hands ---------------------------------------------------------------------
-
-    def _is_another(self, row: Row, found: dict[str, Any]) -> bool:
-        """True where every proof of identity differs: the number was given to a new guest."""
-        for name in self.spec.proof:
-            wanted = row.values.get(name)
-            current = decode(self.spec.by_name[name], found)
-            if wanted is UNOBSERVED or wanted is None or current is None:
-                return False
-            if normal(self.spec.by_name[name], wanted) == current:
-                return False
-        return bool(self.spec.proof) and self.state.is_ours(self.spec, found)
 
     def _retire(self, row: Row, found: dict[str, Any]) -> None:
         """Take the identity off the old row and mark it, so that the new object inherits nothing of it."""
@@ -264,7 +175,7 @@ class _Planner:
             elif row.only_new:
                 self.made.unchanged.append(found["id"])
             else:
-                self._update(row, found)
+                self.fields.update(row, found)
         else:
             self._fail(
                 row,
@@ -273,146 +184,14 @@ class _Planner:
                 Outcome.SKIPPED,
             )
 
-    def _update(self, row: Row, found: dict[str, Any], *, adopted: bool = False) -> None:
-        ours = adopted or self.state.is_ours(self.spec, found)
-        memory = decode_memory(found) if self.spec.has_memory else {}
-        changes: dict[str, tuple[Any, Any]] = {}
-        for item in self.spec.fields:
-            current = decode(item, found)
-            values = row.initial if item.name not in row.values and is_empty(current) else row.values
-            wanted = self._wanted(item, values.get(item.name, UNOBSERVED), row)
-            if wanted is UNOBSERVED:
-                continue
-            after = self._decide(item, current, wanted, memory, row, found, ours=ours, adopted=adopted)
-            if after is not UNOBSERVED and after != current:
-                changes[item.name] = (current, after)
-        if ours and not self.spec.update_only:
-            self._reappeared(found, changes)
-        if not changes:
-            self.made.unchanged.append(found["id"])
-            return
-        self.made.updates.append(Update(row, found["id"], changes, self._new_memory(memory, changes, row), adopted))
-
-    def _decide(
-        self,
-        item: FieldSpec,
-        current: Any,
-        wanted: Any,
-        memory: dict[str, Any],
-        row: Row,
-        found: dict[str, Any],
-        *,
-        ours: bool,
-        adopted: bool,
-    ) -> Any:
-        """The value the field should get, or UNOBSERVED to leave it alone."""
-        policy = self.policies[item.name]
-        if item.name == self.spec.clash_field and current == f"{wanted}@{self.state.endpoint}":
-            return UNOBSERVED
-        if item.kind is Kind.MEMBERS:
-            return current | wanted
-        if policy is Policy.NEVER or not ours:
-            return UNOBSERVED
-        if item.kind is Kind.TAGS:
-            return self._tags(item, current, wanted, memory, policy, adopted=adopted)
-        if policy is Policy.CREATE_ONLY:
-            return wanted if adopted and is_empty(current) else UNOBSERVED
-        if policy is Policy.FILL_IF_EMPTY:
-            return wanted if is_empty(current) else UNOBSERVED
-        if policy is Policy.ALWAYS or current == wanted or item.name in self.spec.identity:
-            return wanted
-        if item.name == "status" and missing_record(found) and current == self.spec.missing_status:
-            return wanted  # our own mark, not a person's edit
-        known = item.name in memory
-        if (known and memory[item.name] == remembered(current)) or (not known and is_empty(current)):
-            return wanted
-        if not known and is_empty(wanted):
-            return UNOBSERVED  # a person filled what Proxmox says nothing about
-        if known and is_empty(current) and self._fell_away(memory[item.name], item, row):
-            return wanted
-        self.made.conflicts.append(Conflict(row.label, item.name, current, wanted, found["id"]))
-        return UNOBSERVED
-
-    def _fell_away(self, last: Any, item: FieldSpec, row: Row) -> bool:
-        """True where a reference is empty because NetBox cleared it, when its target was deleted, and no person did."""
-        ref = row.values.get(item.name, row.initial.get(item.name))
-        return isinstance(ref, Ref) and isinstance(last, int) and self.state.is_gone(ref.index, last)
-
-    def _reappeared(self, found: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> None:
-        """Clear every mark of a row whose source is there again."""
-        record = missing_record(found)
-        if not record:
-            return
-        changes[MISSING_FIELD] = (record, None)
-        if "tags" in self.spec.by_name:
-            tags = decode(self.spec.by_name["tags"], found)
-            changes["tags"] = (tags, changes.get("tags", (tags, tags))[1] - {MISSING_TAG})
-        if self.spec.missing_status and "status" in self.spec.by_name and "status" not in changes:
-            current = decode(self.spec.by_name["status"], found)
-            if current == self.spec.missing_status and record.get("status") not in (None, current):
-                changes["status"] = (current, record["status"])
-
-    @staticmethod
-    def _tags(
-        item: FieldSpec,
-        current: frozenset[str],
-        wanted: frozenset[str],
-        memory: dict[str, Any],
-        policy: Policy,
-        *,
-        adopted: bool,
-    ) -> Any:
-        """Only ours are removed, and what a person took off stays off."""
-        if adopted:
-            return current | wanted
-        if policy in (Policy.CREATE_ONLY, Policy.FILL_IF_EMPTY):
-            return UNOBSERVED
-        last = frozenset(memory.get(item.name, ()))
-        taken_off = last - current
-        return (current - (last - wanted)) | (wanted - taken_off)
-
-    def _new_memory(
-        self, memory: dict[str, Any], changes: dict[str, tuple[Any, Any]], row: Row
-    ) -> dict[str, Any] | None:
-        """The memory after these changes, or ``None`` when no managed field is among them."""
-        given = {**row.initial, **row.values}
-        managed = [name for name in changes if name in given and self.policies.get(name) is Policy.MANAGED]
-        if not managed:
-            return None
-        new = dict(memory)
-        for name in managed:
-            item = self.spec.by_name[name]
-            # For tags the memory is what we want on the row, not what people have put beside it.
-            value = normal(item, given[name]) if item.kind is Kind.TAGS else changes[name][1]
-            new[name] = value if isinstance(value, Ref) else remembered(value)
-        return new
-
-    def _wanted(self, item: FieldSpec, value: Any, row: Row) -> Any:
-        """A wanted value in comparable form; a reference to a row still to be made stays a Ref."""
-        if value is UNOBSERVED:
-            return UNOBSERVED
-        if isinstance(value, Ref):
-            return self._target(value, item, row)
-        if item.kind is Kind.REFS:
-            targets = [self._target(ref, item, row) if isinstance(ref, Ref) else ref for ref in value or ()]
-            return UNOBSERVED if any(target is UNOBSERVED for target in targets) else frozenset(targets)
-        return normal(item, value)
-
-    def _target(self, ref: Ref, item: FieldSpec, row: Row) -> Any:
-        target = self.state.resolve(ref)
-        if isinstance(target, Blocked):
-            self.made.notes.append(f"{row.label}: {item.name} is left alone: {target.reason}")
-            return UNOBSERVED
-        return ref if isinstance(target, Pending) else target
-
     # -- rows that NetBox has not -------------------------------------------------------------------------------
 
     def _absent(self, rows: list[Row]) -> None:
         if self.spec.ownership is Ownership.SHARED:
             rivals: dict[int, dict[str, Any]] = {}
         else:
-            rivals = self._rivals(rows)
-            self.movers = self._find_movers(rows)
+            rivals = self.identities.rivals(rows)
+            self.movers = self.identities.movers(rows)
         for position, row in enumerate(rows):
             rival = rivals.get(position)
             if rival is None and self._taken_over(row):
@@ -423,26 +202,11 @@ class _Planner:
                 self._match(row, rival)
                 continue
             if rival is None:
-                self.made.creates.append(Create(row, self._ref(row), self._new_values(row)))
-            elif self._may_adopt(row, rival):
+                self.made.creates.append(Create(row, self._ref(row), self.fields.new_values(row)))
+            elif self.identities.may_adopt(row, rival):
                 self._adopt(row, rival)
             else:
-                self._fail(row, self._conflict(row, rival))
-
-    def _rivals(self, rows: list[Row]) -> dict[int, dict[str, Any]]:
-        """Rows that hold a unique key of ours under another identity, by position."""
-        rivals: dict[int, dict[str, Any]] = {}
-        for key in self.spec.unique:
-            found: dict[tuple[Any, ...], dict[str, Any]] = {}
-            for candidate in self.state.look_up(self.spec, key, rows):
-                found.setdefault(self._unique_of_found(key, candidate), candidate)
-            if not found:
-                continue
-            for position, row in enumerate(rows):
-                rival = found.get(self._unique_of_row(key, row))
-                if rival is not None:
-                    rivals.setdefault(position, rival)
-        return rivals
+                self._fail(row, self.identities.conflict(row, rival))
 
     def _taken_over(self, row: Row) -> bool:
         """A guest that came from another configured cluster keeps its row: there it is missing, and the proof fits.
@@ -460,88 +224,11 @@ class _Planner:
             return False
         self.state.put(self.spec, found)
         self.made.present.add(found["id"])
-        self._update(row, found, adopted=True)
+        self.fields.update(row, found, adopted=True)
         self.made.notes.append(f"{row.label} came from endpoint {self.state.owner_of(found)} and keeps its row")
         return True
-
-    def _find_movers(self, rows: list[Row]) -> dict[Any, dict[str, Any]]:
-        """Missing rows of other endpoints by the first proof of identity, where it is not ambiguous."""
-        if not self.spec.proof or not rows:
-            return {}
-        proof = self.spec.proof[0]
-        found: dict[Any, list[dict[str, Any]]] = {}
-        for candidate in self.state.look_up(self.spec, UniqueKey((proof,), proof), rows):
-            owner = self.state.owner_of(candidate)
-            if owner and owner != self.state.endpoint and missing_record(candidate):
-                found.setdefault(decode(self.spec.by_name[proof], candidate), []).append(candidate)
-        return {value: those[0] for value, those in found.items() if len(those) == 1}
-
-    def _unique_of_found(self, key: UniqueKey, found: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(_folded(key, decode(self.spec.by_name[name], found)) for name in key.fields)
-
-    def _unique_of_row(self, key: UniqueKey, row: Row) -> tuple[Any, ...]:
-        parts: list[Any] = []
-        for name in key.fields:
-            value = row.values.get(name)
-            if isinstance(value, Ref):
-                value = self.state.resolve(value)
-            elif value is not UNOBSERVED:
-                value = normal(self.spec.by_name[name], value)
-            parts.append(_folded(key, value))
-        return tuple(parts)
-
-    def _may_adopt(self, row: Row, rival: dict[str, Any]) -> bool:
-        if self.state.owner_of(rival) is not None:
-            return False  # another endpoint's, or ours under another identity
-        if is_elsewhere(self.desired, row, rival, self.state):
-            return False  # adopting it would take it from where people put it
-        tagged = "tags" in self.spec.by_name and OWNER_TAG in decode(self.spec.by_name["tags"], rival)
-        return self.rules.adopt == "by_name" or (tagged and (self.spec.adopt_tagged or self.rules.adopt == "tagged"))
 
     def _adopt(self, row: Row, rival: dict[str, Any]) -> None:
         self.state.put(self.spec, rival)
         self.made.present.add(rival["id"])
-        self._update(row, rival, adopted=True)
-
-    def _conflict(self, row: Row, rival: dict[str, Any]) -> str:
-        owner = self.state.owner_of(rival)
-        name = rival.get(self.spec.label) or rival["id"]
-        what = f"NetBox already has {self.spec.name} '{name}' (id {rival['id']})"
-        if owner and owner != self.state.endpoint:
-            return f"{what}, which belongs to endpoint {owner}; rename one of the two in Proxmox"
-        if owner:
-            return f"{what}, which is another object of this endpoint; rename one of the two in Proxmox"
-        if is_elsewhere(self.desired, row, rival, self.state):
-            return f"{what}, which is assigned to something else and is not taken from it; remove one of the two"
-        return (
-            f"{what}, which this project did not make; rename it, or set 'adopt: by_name' "
-            f"(or give it the tag '{OWNER_TAG}' and set 'adopt: tagged') to take it over"
-        )
-
-    def _new_values(self, row: Row) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        memory: dict[str, Any] = {}
-        for item in self.spec.fields:
-            if item.name not in row.values or self.policies[item.name] is Policy.NEVER:
-                continue
-            wanted = self._wanted(item, row.values[item.name], row)
-            if wanted is UNOBSERVED or is_empty(wanted):
-                continue
-            values[item.name] = wanted
-            if self.policies[item.name] is Policy.MANAGED:
-                memory[item.name] = wanted if isinstance(wanted, Ref) else remembered(wanted)
-        if memory:
-            values[MEMORY_FIELD] = memory
-        if self.spec.ownership is Ownership.ENDPOINT:
-            values.setdefault(ENDPOINT_FIELD, self.state.endpoint)
-        return values
-
-
-def _folded(key: UniqueKey, value: Any) -> Any:
-    return value.casefold() if key.casefold and isinstance(value, str) else value
-
-
-def decode_memory(found: dict[str, Any]) -> dict[str, Any]:
-    """The managed values as last written, from the row's own custom field; empty when it is missing or damaged."""
-    memory = (found.get("custom_fields") or {}).get(MEMORY_FIELD.removeprefix("cf."))
-    return memory if isinstance(memory, dict) else {}
+        self.fields.update(row, rival, adopted=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from proxbox_dagster.netbox.records import missing_record
 from proxbox_dagster.netbox.spec import (
     KEEP_TAG,
     MISSING_FIELD,
@@ -200,12 +201,6 @@ def _of_class(spec: ModelSpec, row: dict[str, Any], desired: Desired) -> bool:
     """Where two object classes share a table (addresses of nodes and of guests), the rows of this one."""
     fixed = desired.object_class.only
     return all(decode(spec.by_name[name], row) == value for name, value in fixed)
-
-
-def missing_record(row: dict[str, Any]) -> dict[str, Any]:
-    """Our record that the row's source is gone; empty when it is there."""
-    record = (row.get("custom_fields") or {}).get(MISSING_FIELD.removeprefix("cf."))
-    return record if isinstance(record, dict) else {}
 
 
 def _label(spec: ModelSpec, row: dict[str, Any]) -> str:

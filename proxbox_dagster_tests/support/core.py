@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxbox_dagster.netbox.apply import Applied, Writer
-from proxbox_dagster.netbox.plan import Plan, Rules, plan
+from proxbox_dagster.netbox.changes import Plan, Rules
+from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.report import ClassReport, report_of

@@ -12,8 +12,9 @@ from copy import deepcopy
 from typing import Any
 
 from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.errors import RowsRefused
-from proxbox_dagster.netbox.plan import Plan, Rules, plan
+from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import Desired, ModelSpec
 from proxbox_dagster.netbox.state import NetBoxState
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxbox_dagster.facts import Fetched, Gap, GapKind
-from proxbox_dagster.netbox.plan import Plan, Rules
+from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.spec import Desired, ModelSpec, Row
 from proxbox_dagster.proxmox.parse.agent import GuestInterfaces, parse_agent_interfaces
 from proxbox_dagster.stages import devices_specs, node_interfaces, vm_interfaces, vm_ip_addresses

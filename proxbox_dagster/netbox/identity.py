@@ -1,0 +1,106 @@
+"""Which row of NetBox an object of Proxmox is: taken-over numbers, guests that moved, names that are taken. Pure.
+
+A name is an attribute. A row is an object's by its identity (endpoint, type, VMID), and a second proof (SMBIOS uuid)
+decides where the identity changed hands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxbox_dagster.facts import UNOBSERVED
+from proxbox_dagster.netbox.changes import Rules
+from proxbox_dagster.netbox.moves import is_elsewhere
+from proxbox_dagster.netbox.records import missing_record
+from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, Ref, Row, UniqueKey
+from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.values import decode, normal
+
+
+class Identities:
+    """Who is who in one class."""
+
+    def __init__(self, desired: Desired, state: NetBoxState, rules: Rules) -> None:
+        self.desired, self.state, self.rules = desired, state, rules
+        self.spec = desired.object_class.spec
+
+    def is_another(self, row: Row, found: dict[str, Any]) -> bool:
+        """True where every proof of identity differs: the number was given to a new guest."""
+        for name in self.spec.proof:
+            wanted = row.values.get(name)
+            current = decode(self.spec.by_name[name], found)
+            if wanted is UNOBSERVED or wanted is None or current is None:
+                return False
+            if normal(self.spec.by_name[name], wanted) == current:
+                return False
+        return bool(self.spec.proof) and self.state.is_ours(self.spec, found)
+
+    def rivals(self, rows: list[Row]) -> dict[int, dict[str, Any]]:
+        """Rows that hold a unique key of ours under another identity, by position."""
+        rivals: dict[int, dict[str, Any]] = {}
+        for key in self.spec.unique:
+            found: dict[tuple[Any, ...], dict[str, Any]] = {}
+            for candidate in self.state.look_up(self.spec, key, rows):
+                found.setdefault(self._unique_of_found(key, candidate), candidate)
+            if not found:
+                continue
+            for position, row in enumerate(rows):
+                rival = found.get(self._unique_of_row(key, row))
+                if rival is not None:
+                    rivals.setdefault(position, rival)
+        return rivals
+
+    def movers(self, rows: list[Row]) -> dict[Any, dict[str, Any]]:
+        """Missing rows of other endpoints by the first proof of identity, where it is not ambiguous."""
+        if not self.spec.proof or not rows:
+            return {}
+        proof = self.spec.proof[0]
+        found: dict[Any, list[dict[str, Any]]] = {}
+        for candidate in self.state.look_up(self.spec, UniqueKey((proof,), proof), rows):
+            owner = self.state.owner_of(candidate)
+            if owner and owner != self.state.endpoint and missing_record(candidate):
+                found.setdefault(decode(self.spec.by_name[proof], candidate), []).append(candidate)
+        return {value: those[0] for value, those in found.items() if len(those) == 1}
+
+    def _unique_of_found(self, key: UniqueKey, found: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(_folded(key, decode(self.spec.by_name[name], found)) for name in key.fields)
+
+    def _unique_of_row(self, key: UniqueKey, row: Row) -> tuple[Any, ...]:
+        parts: list[Any] = []
+        for name in key.fields:
+            value = row.values.get(name)
+            if isinstance(value, Ref):
+                value = self.state.resolve(value)
+            elif value is not UNOBSERVED:
+                value = normal(self.spec.by_name[name], value)
+            parts.append(_folded(key, value))
+        return tuple(parts)
+
+    def may_adopt(self, row: Row, rival: dict[str, Any]) -> bool:
+        """Whether the settings let a row of nobody's become ours."""
+        if self.state.owner_of(rival) is not None:
+            return False  # another endpoint's, or ours under another identity
+        if is_elsewhere(self.desired, row, rival, self.state):
+            return False  # adopting it would take it from where people put it
+        tagged = "tags" in self.spec.by_name and OWNER_TAG in decode(self.spec.by_name["tags"], rival)
+        return self.rules.adopt == "by_name" or (tagged and (self.spec.adopt_tagged or self.rules.adopt == "tagged"))
+
+    def conflict(self, row: Row, rival: dict[str, Any]) -> str:
+        """Why a row is not made, for the operator."""
+        owner = self.state.owner_of(rival)
+        name = rival.get(self.spec.label) or rival["id"]
+        what = f"NetBox already has {self.spec.name} '{name}' (id {rival['id']})"
+        if owner and owner != self.state.endpoint:
+            return f"{what}, which belongs to endpoint {owner}; rename one of the two in Proxmox"
+        if owner:
+            return f"{what}, which is another object of this endpoint; rename one of the two in Proxmox"
+        if is_elsewhere(self.desired, row, rival, self.state):
+            return f"{what}, which is assigned to something else and is not taken from it; remove one of the two"
+        return (
+            f"{what}, which this project did not make; rename it, or set 'adopt: by_name' "
+            f"(or give it the tag '{OWNER_TAG}' and set 'adopt: tagged') to take it over"
+        )
+
+
+def _folded(key: UniqueKey, value: Any) -> Any:
+    return value.casefold() if key.casefold and isinstance(value, str) else value
