@@ -142,7 +142,8 @@ class ModelSpec:
     adopt_tagged: bool = False
     """Rows tagged ``proxbox`` that no endpoint owns yet are taken over whatever the settings' ``adopt`` says."""
     shared_mark: tuple[str, str] | None = None
-    """For shared classes: (field, value) that a row of ours has; ``None`` means the tag ``proxbox``."""
+    """For shared classes: (field, value) that a row of ours has; ``None`` means the tag ``proxbox``. With
+    ``{endpoint}`` in the value a row follows the one endpoint that made it: two that disagree would take turns."""
     removal: str = "mark"
     missing_status: str | None = None
     label: str = "name"

@@ -415,7 +415,7 @@ class NetBoxState:
         """True where the row may be changed: see :class:`Ownership`."""
         if spec.ownership is Ownership.SHARED and spec.shared_mark:
             name, value = spec.shared_mark
-            return decode(spec.by_name[name], row) == value
+            return decode(spec.by_name[name], row) == value.format(endpoint=self.endpoint)
         # A class that only patches another's rows has no tags of its own: the row's count.
         tags = spec.by_name.get("tags") or self._by_index.get(spec.index_name, spec).by_name.get("tags")
         tagged = tags is None or OWNER_TAG in decode(tags, row)

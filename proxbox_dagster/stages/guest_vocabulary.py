@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -70,8 +71,8 @@ def ui_color(tag: str) -> str:
     units = (tag + "prox").encode("utf-16-le", "surrogatepass")
     for low, high in zip(units[::2], units[1::2], strict=True):
         value = (low + (high << 8) + ((value << 5) - value)) & 0xFFFFFFFF
-    parts = [((value >> shift) & 255) * 0.7 + 255 * 0.3 for shift in (0, 8, 16)]
-    return "".join(f"{min(255, round(part)):02x}" for part in parts)
+    parts = [((value >> shift) & 255) * 0.7 + 255 * (1 - 0.7) for shift in (0, 8, 16)]
+    return "".join(f"{min(255, math.floor(part + 0.5)):02x}" for part in parts)  # rounded as JavaScript does
 
 
 def unique_names(named: Iterable[tuple[int, str, str]], limit: int = 64) -> dict[tuple[int, str], str]:

@@ -83,7 +83,8 @@ def _whose(spec: ModelSpec) -> str:
     if spec.ownership is Ownership.ENDPOINT:
         return "Ours: rows with the endpoint's name in the custom field `proxmox_endpoint`."
     if spec.shared_mark:
-        return f"Shared by all endpoints; changed only where `{spec.shared_mark[0]}` is '{spec.shared_mark[1]}'."
+        field, value = spec.shared_mark
+        return f"Shared by all endpoints; changed only where `{field}` is '{value.format(endpoint='ENDPOINT')}'."
     return "Shared by all endpoints; changed only where it has the tag `proxbox`."
 
 

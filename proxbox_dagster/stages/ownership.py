@@ -22,13 +22,13 @@ from proxbox_dagster.netbox.spec import (
 )
 from proxbox_dagster.stages.stage import StageContext
 
-GUEST_TAG_DESCRIPTION = "Proxmox tag, kept by proxbox"
+GUEST_TAG_DESCRIPTION = "Proxmox tag, coloured as in {endpoint}"
 
 _TAG_FIELDS = (
     FieldSpec("slug", "the tag", "lower case, as NetBox's slugs are", limit=100, required=True),
     FieldSpec("name", "the tag", limit=100, policy=Policy.CREATE_ONLY, required=True),
     FieldSpec("color", "/cluster/options tag-style, else the colour that Proxmox's UI derives from the name", limit=6),
-    FieldSpec("description", "—", "marks tags that this project made", Policy.CREATE_ONLY, limit=200),
+    FieldSpec("description", "—", "names the endpoint that made the tag", Policy.CREATE_ONLY, limit=200),
 )
 
 TAG = ModelSpec(
@@ -42,7 +42,7 @@ TAG = ModelSpec(
     unique=(UniqueKey(("slug",), "slug"),),
     removal="ignore",
 )
-"""Tags of guests: a tag that people made is used and never changed."""
+"""Tags of guests: one that people or another endpoint made is used and never changed."""
 
 CUSTOM_FIELD = ModelSpec(
     name="custom_fields",

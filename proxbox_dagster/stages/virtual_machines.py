@@ -47,7 +47,7 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     found = list(guests(inputs, context))
     names = unique_names([(guest.vmid, guest.kind, guest.name) for guest in all_named(inputs, context)])
     made = [
-        _tags(inputs, found),
+        _tags(inputs, context, found),
         _custom_fields(),
         _roles(),
         _machine_types(),
@@ -72,16 +72,20 @@ def guest_tags(guest: Guest) -> tuple[Tag, ...] | None:
     return () if isinstance(parsed, ParseProblem) else parsed
 
 
-def _tags(inputs: Inputs, found: list[Guest]) -> Desired:
+def _tags(inputs: Inputs, context: StageContext, found: list[Guest]) -> Desired:
     desired = Desired(specs.GUEST_TAGS, coverage=_SHARED)
+    description = GUEST_TAG_DESCRIPTION.format(endpoint=context.endpoint)
     style = _style(inputs, desired)
-    spelled: dict[str, str] = {}
+    spelled: dict[str, set[str]] = {}
     for guest in found:
         for tag in guest_tags(guest) or ():
-            spelled[tag.slug] = min(tag.name, spelled.get(tag.slug, tag.name))
-    for slug, name in sorted(spelled.items()):
-        color = UNOBSERVED if style is None else style.color(name) or ui_color(name)
-        values = {"slug": slug, "name": name, "color": color, "description": GUEST_TAG_DESCRIPTION}
+            spelled.setdefault(tag.slug, set()).add(tag.name)
+    colors = style or TagStyle()
+    for slug, names in sorted(spelled.items()):
+        # Of several spellings the one that the cluster gives a colour; they are one tag in NetBox.
+        name = min(names, key=lambda name: (colors.color(name) is None, name))
+        color = UNOBSERVED if style is None else colors.color(name) or ui_color(name)
+        values = {"slug": slug, "name": name, "color": color, "description": description}
         desired.rows.append(Row(values, name))
     return desired
 
