@@ -91,7 +91,7 @@ def report_of(stage: str, plan: Plan, applied: Applied, *, dry_run: bool, second
         dry_run=dry_run,
         created=made,
         updated=changed,
-        unchanged=len(plan.unchanged),
+        unchanged=len(plan.unchanged) + len(applied.found),
         marked=sum(mark.first for mark in removals.marks if dry_run or mark in applied.marked),
         deleted=len(removals.deletes) if dry_run else len(applied.deleted),
         waiting=removals.waiting,

@@ -1,11 +1,13 @@
 """The one place that writes to NetBox: a plan in lists, each bad row by itself, every row accounted for.
 
 NetBox takes a list all or none. A refused list is sent again without the rows that NetBox named (or halved until the
-bad row is alone). A list without an answer is looked up before it is sent again.
+bad row is alone). A list without an answer is looked up before it is sent again. A new row that NetBox refuses is
+looked up too: another run may have made it in the meantime.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +30,9 @@ from proxbox_dagster.netbox.spec import (
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import encode
 
+FAULT_TRIES = 3
+"""How often a single row at which NetBox itself fails is sent."""
+
 UNCERTAIN_TRIES = 6
 """How often a list without an answer is looked up and sent again, before its rows are given up as failed."""
 
@@ -44,9 +49,11 @@ class Sender(Protocol):
 
 @dataclass
 class Applied:
-    """What became of a plan: each of its rows is in one of ``created``, ``updated`` and ``failed``."""
+    """What became of a plan: each of its rows is in one of ``created``, ``found``, ``updated`` and ``failed``."""
 
     created: list[tuple[Create, int]] = field(default_factory=list)
+    found: list[tuple[Create, int]] = field(default_factory=list)
+    """Rows that were to be made, and that another run has made in the meantime."""
     updated: list[Update] = field(default_factory=list)
     retired: list[Update] = field(default_factory=list)
     marked: list[Mark] = field(default_factory=list)
@@ -76,7 +83,7 @@ class Writer:
         self._bulk = bulk_size
         self._workers = max(1, workers)
         self._progress = progress or (lambda _rows: None)
-        self._pause = pause
+        self._pause = pause or (lambda _seconds: None)
         self._refused: list[tuple[Update, Skip]] = []
 
     def apply(self, plan: Plan, applied: Applied | None = None) -> Applied:
@@ -134,17 +141,31 @@ class Writer:
         try:
             self._sender.delete(spec.path, [item.row_id for item in part])
         except RowsRefused as refusal:
-            if len(part) == 1:
-                done.notes.append(f"{part[0].label} could not be deleted: {refusal}")
-                return
-            middle = len(part) // 2
-            self._delete(spec, part[:middle], done)
-            self._delete(spec, part[middle:], done)
+            self._delete_without_bad(spec, part, refusal, done)
             return
+        self._deleted(spec, part, done)
+
+    def _deleted(self, spec: ModelSpec, part: list[Removal], done: Applied) -> None:
         for item in part:
             self._state.forget(spec, item.row_id)
         done.deleted += part
         self._progress(len(part))
+
+    def _delete_without_bad(self, spec: ModelSpec, part: list[Removal], refusal: RowsRefused, done: Applied) -> None:
+        """What is gone already (an answer to this very request was lost) is deleted; the rest is sent again."""
+        left = self._state.there(spec, [item.row_id for item in part])
+        self._deleted(spec, [item for item in part if item.row_id not in left], done)
+        rest = [item for item in part if item.row_id in left]
+        named = [item for item in rest if item.row_id in refusal.by_id]
+        for item in named or (rest if len(part) == 1 else []):
+            done.notes.append(f"{item.label} could not be deleted: {refusal.by_id.get(item.row_id, refusal)}")
+        if len(part) == 1:
+            return
+        others = [item for item in rest if item.row_id not in refusal.by_id]
+        middle = len(others) // 2 if len(others) == len(part) else len(others)
+        for again in (others[:middle], others[middle:]):
+            if again:
+                self._delete(spec, again, done)
 
     def _each(self, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
         parts = [list(items[start : start + self._bulk]) for start in range(0, len(items), self._bulk)]
@@ -152,9 +173,15 @@ class Writer:
             for part in parts:
                 send(part)
             return
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="netbox-write") as pool:
-            # list() re-raises the first error; the pool's exit waits for what is under way.
-            list(pool.map(send, parts))
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="netbox-write")
+        try:
+            for future in [pool.submit(send, part) for part in parts]:
+                future.result()
+        except BaseException as error:
+            # What is under way is waited for, so that it is counted; but who cancels a run does not wait.
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            raise
+        pool.shutdown()
 
     # -- creating -----------------------------------------------------------------------------------------------
 
@@ -184,15 +211,37 @@ class Writer:
                 self._create_or_split(spec, part, done)
                 return
             except WriteUncertain as trouble:
-                if attempt == UNCERTAIN_TRIES - 1:
-                    for item in part:
-                        self._fail(spec, item, f"{trouble}; looked up and sent again {UNCERTAIN_TRIES} times", done)
-                    return
-                if self._pause:
-                    self._pause(min(2.0**attempt, 15.0))
-                part = self._still_missing(spec, part, done)
+                tries = FAULT_TRIES if trouble.fault else UNCERTAIN_TRIES
+                last = attempt >= tries - 1
+                part = self._settled(spec, part, done, trouble, 0.0 if last else min(2.0**attempt, 15.0))
                 if not part:
                     return
+                if last:
+                    for item in part:
+                        self._fail(spec, item, f"{trouble}; looked up and sent again {tries} times", done)
+                    return
+                if trouble.fault and len(part) > 1:
+                    # One row may be what NetBox stumbles over; the others shall not wait for it.
+                    middle = len(part) // 2
+                    self._create(spec, part[:middle], done)
+                    self._create(spec, part[middle:], done)
+                    return
+
+    def _settled(
+        self, spec: ModelSpec, part: list[Create], done: Applied, trouble: WriteUncertain, pause: float
+    ) -> list[Create]:
+        """The rows of a list without an answer that NetBox does not have, once it can be at work on it no more."""
+        if not (trouble.fault and len(part) > 1):
+            self._pause(pause)
+        until = time.monotonic() + trouble.settle
+        step = 0.5
+        while True:
+            part = self._still_missing(spec, part, done)
+            left = until - time.monotonic()
+            if not part or left <= 0:
+                return part
+            self._pause(min(step, left))
+            step = min(step * 2, 5.0)
 
     def _still_missing(self, spec: ModelSpec, part: list[Create], done: Applied) -> list[Create]:
         """After a list without an answer: what NetBox has of it counts as made, the rest is returned."""
@@ -204,6 +253,7 @@ class Writer:
                 missing.append(item)
             else:
                 self._made(spec, item, found, done)
+                self._progress(1)
         return missing
 
     def _create_or_split(self, spec: ModelSpec, part: list[Create], done: Applied) -> None:
@@ -213,12 +263,31 @@ class Writer:
         try:
             answers = self._sender.create(spec.path, payload)
         except RowsRefused as refusal:
-            for rest in self._without_bad(spec, part, refusal, refusal.by_index, done):
+            bad = refusal.by_index or ({0: str(refusal)} if len(part) == 1 else {})
+            there = self._made_meanwhile(spec, [part[index] for index in bad if index < len(part)], done)
+            left = [(item, bad.get(index)) for index, item in enumerate(part) if id(item) not in there]
+            if there and not any(why for _item, why in left):
+                self._create(spec, [item for item, _why in left], done)
+                return
+            bad = {index: why for index, (_item, why) in enumerate(left) if why}
+            for rest in self._without_bad(spec, [item for item, _why in left], refusal, bad, done):
                 self._create(spec, rest, done)
             return
         for item, answer in zip(part, answers, strict=True):
             self._made(spec, item, answer, done)
         self._progress(len(part))
+
+    def _made_meanwhile(self, spec: ModelSpec, items: list[Create], done: Applied) -> set[int]:
+        """Of rows that NetBox refuses, those that it has by now: two runs had both seen that they are missing."""
+        self._state.look_again(spec, [item.row for item in items])
+        there: set[int] = set()
+        for item in items:
+            row = self._state.find(spec, item.row)
+            if row is not None:
+                done.found.append((item, row["id"]))
+                there.add(id(item))
+        self._progress(len(there))
+        return there
 
     def _made(self, spec: ModelSpec, item: Create, answer: dict[str, Any], done: Applied) -> None:
         self._state.put(spec, answer, made=True)

@@ -1,29 +1,35 @@
 """NetBox over REST, on pynetbox: paged narrowed reads, list writes, retries within a budget.
 
-One HTTP session per thread; never more requests under way than ``max_connections``. Reads, PATCH and DELETE are
-repeated on trouble; a POST never is: it raises :class:`WriteUncertain`, and the writer looks before it repeats.
+Never more connections than ``max_connections``: who sends takes one of that many HTTP sessions for the request. Reads,
+PATCH and DELETE are repeated on trouble; a POST never is: it raises :class:`WriteUncertain`, and the writer looks
+before it repeats.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pynetbox
 import requests
-import tenacity
 from packaging.version import InvalidVersion, Version
-from pynetbox.core.query import AllocationError, ContentError, Request, RequestError
+from pynetbox.core.query import Request
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
+from tenacity.nap import sleep_using_event
+from tenacity.stop import stop_before_delay
 
+from proxbox_dagster.connections import Connections
+from proxbox_dagster.netbox.answers import DROPPED, Passing, asked
 from proxbox_dagster.netbox.errors import (
-    NetBoxError,
     NetBoxRefused,
     NetBoxUnreachable,
+    NotNetBox,
     RowsRefused,
+    RunEnded,
     WriteUncertain,
 )
 from proxbox_dagster.netbox.limit import AdaptiveLimit
@@ -32,20 +38,27 @@ from proxbox_dagster.settings import NetBoxConnection
 PAGE = 1000
 """Rows of one page: NetBox's own maximum by default."""
 
-PAUSE = tenacity.wait_exponential(multiplier=0.5, max=15) + tenacity.wait_random(0, 1)
+PAUSE = wait_exponential(multiplier=0.5, max=15) + wait_random(0, 1)
 """Between two tries: 0.5 s, doubled each time up to 15 s, with jitter so that threads do not return in step."""
+
+FAULT_TRIES = 3
+"""How often a request is sent at which NetBox itself fails; of a list, one row may be the cause."""
+
+CALM = 30.0
+"""Seconds for which a client that has lost NetBox refuses at once, so that each request need not spend a budget."""
 
 SUPPORTED = (Version("4.6.0"), Version("5.0.0"))
 PLUGIN = "netbox_proxbox"
 PLUGIN_SUPPORTED = (Version("0.0.29"), Version("0.1.0"))
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class _Session(requests.Session):
     """Never follows a redirect (a POST would silently become a GET), always has a time-out."""
 
-    def __init__(self, connection: NetBoxConnection) -> None:
+    def __init__(self, connection: NetBoxConnection, connections: Connections) -> None:
         super().__init__()
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, connections.adapter())
         self.verify = connection.verify_ssl
         self.headers["Accept-Encoding"] = "gzip, deflate"
         self._timeout = (min(10.0, connection.timeout), connection.timeout)
@@ -56,17 +69,6 @@ class _Session(requests.Session):
         # Without it, REQUESTS_CA_BUNDLE would override the settings' verify_ssl.
         kwargs["verify"] = self.verify
         return super().request(*args, **kwargs)
-
-
-class _Passing(Exception):
-    """Trouble that may be over at the next try. ``wait`` is NetBox's own Retry-After in seconds."""
-
-    def __init__(self, message: str, *, sent: bool, wait: float = 0.0, tries: int | None = None) -> None:
-        super().__init__(message)
-        self.sent = sent
-        self.wait = wait
-        self.tries = tries
-        """How often it is worth trying; ``None``: as long as the budget lasts."""
 
 
 class NetBoxClient:
@@ -85,8 +87,12 @@ class NetBoxClient:
         self._local = threading.local()
         self.limit = AdaptiveLimit(connection.max_connections)
         self._lock = threading.Lock()
-        self._sessions: list[_Session] = []
+        self._connections = Connections()
+        self._idle: list[_Session] = []
         self._closed = threading.Event()
+        self._known = False
+        """Set once NetBox has answered as NetBox does."""
+        self._lost: tuple[float, NetBoxUnreachable] | None = None
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -170,8 +176,12 @@ class NetBoxClient:
         Raises :class:`NetBoxRefused` for what is no NetBox, a wrong token, an unsupported version, a missing plugin.
         """
         api = pynetbox.api(self.connection.url, token=self.connection.token.get_secret_value())
-        api.http_session = self._session()
-        status = self._try("GET", "status", api.status, repeat=True)
+
+        def ask() -> Any:
+            api.http_session = self._session
+            return api.status()
+
+        status = self._try("GET", "status", ask, repeat=True)
         text = status.get("netbox-version") if isinstance(status, dict) else None
         if not text:
             raise NetBoxRefused(f"{self.connection.url} is no NetBox (no version in /api/status/); check netbox.url.")
@@ -200,18 +210,31 @@ class NetBoxClient:
 
     # -- the wire -----------------------------------------------------------------------------------------------
 
+    @property
     def _session(self) -> _Session:
-        session = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = _Session(self.connection)
-            with self._lock:
-                self._sessions.append(session)
+        """The session that this thread sends with; inside of :meth:`_sending` only."""
+        session: _Session = self._local.session
         return session
+
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
+        """Wait for a place among the requests under way, and hold one of the sessions."""
+        with self.limit.place():
+            if self._closed.is_set():
+                raise RunEnded("the run has ended, nothing more is sent to NetBox")
+            with self._lock:
+                self._local.session = self._idle.pop() if self._idle else _Session(self.connection, self._connections)
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._idle.append(self._local.session)
+                del self._local.session
 
     def _request(self, path: str) -> Request:
         return Request(
             base=f"{self.connection.url}/api/{path}/",
-            http_session=self._session(),
+            http_session=self._session,
             token=self.connection.token.get_secret_value(),
         )
 
@@ -223,96 +246,82 @@ class NetBoxClient:
 
     def _try(self, method: str, path: str, call: Callable[[], Any], *, repeat: bool) -> Any:
         """Send, and send again while the trouble may pass and the budget lasts (``repeat``)."""
-        deadline = time.monotonic() + self.connection.retry_budget
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                with self.limit.place():
-                    self._count(method, path, 0)
-                    started = time.monotonic()
-                    answer = self._once(method, path, call)
-                    self.limit.answered(f"{method} {path}", time.monotonic() - started)
-                    return answer
-            except _Passing as trouble:
-                self.limit.trouble()
-                if not repeat and trouble.sent:
-                    raise WriteUncertain(str(trouble)) from None
-                state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
-                state.attempt_number = attempt
-                wait = max(trouble.wait, PAUSE(state))
-                spent = trouble.tries is not None and attempt >= trouble.tries
-                if spent or time.monotonic() + wait > deadline:
-                    raise NetBoxUnreachable(
-                        f"{trouble} (tried {attempt} times within {self.connection.retry_budget:.0f} s); "
-                        f"check that NetBox at {self.connection.url} is up, and start the run again: it resumes."
-                    ) from None
-                self._warn(f"{trouble}; trying again in {wait:.1f} s")
-                if self._closed.wait(wait):
-                    raise NetBoxError("the run ended while waiting for NetBox") from None
+        if self._lost is not None and time.monotonic() < self._lost[0]:
+            raise self._lost[1]
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, Passing) and (repeat or not error.sent)),
+            stop=self._stop,
+            wait=_pause,
+            before_sleep=self._tell,
+            sleep=sleep_using_event(self._closed),
+            reraise=True,
+        )
+        try:
+            return retrying(self._send, method, path, call)
+        except Passing as trouble:
+            raise self._given_up(method, trouble, retrying, repeat=repeat) from None
 
-    def _once(self, method: str, path: str, call: Callable[[], Any]) -> Any:
+    def _send(self, method: str, path: str, call: Callable[[], Any]) -> Any:
+        with self._sending():
+            self._count(method, path, 0)
+            started = time.monotonic()
+            try:
+                answer = self._asked(method, path, call)
+            except Passing as trouble:
+                if self._closed.is_set():
+                    raise RunEnded(f"the run ended before NetBox answered {method} {path}") from None
+                self.limit.trouble()
+                raise trouble from None
+            rows = len(answer) if isinstance(answer, list) else 0
+            # Lists are compared with lists of about their length.
+            self.limit.answered(f"{method} {path} {rows.bit_length()}", time.monotonic() - started)
+            return answer
+
+    def _asked(self, method: str, path: str, call: Callable[[], Any]) -> Any:
         where = f"NetBox {method} {path}"
         try:
-            return call()
-        except requests.exceptions.SSLError as error:
-            raise NetBoxRefused(
-                f"NetBox's certificate at {self.connection.url} is not trusted ({_tail(error)}); "
-                "set netbox.verify_ssl to the CA file that signed it."
-            ) from None
-        except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError) as error:
-            raise _Passing(f"{where}: no connection ({_tail(error)})", sent=False) from None
-        except requests.exceptions.ConnectionError as error:
-            refused = "NewConnectionError" in repr(error) or "refused" in str(error)
-            raise _Passing(f"{where}: {_tail(error)}", sent=not refused) from None
-        except (requests.exceptions.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise _Passing(f"{where}: no answer ({_tail(error)})", sent=True) from None
-        except requests.exceptions.InvalidURL:
-            raise NetBoxRefused(f"{self.connection.url} is no address; check netbox.url.") from None
-        except (RequestError, AllocationError, ContentError) as error:
-            raise self._refusal(where, path, error.req) from None
-        except requests.exceptions.JSONDecodeError:
-            raise _Passing(f"{where}: an answer that is cut off", sent=True) from None
+            answer = asked(self.connection, where, path, call)
+        except NotNetBox as error:
+            if not self._known:
+                raise
+            # It was NetBox before: a front end stands in for it, and says so in HTML.
+            raise Passing(f"{where}: {error}", sent=True, settle=DROPPED) from None
+        self._known = True
+        return answer
 
-    def _refusal(self, where: str, path: str, answer: requests.Response) -> Exception:
-        code = answer.status_code
-        if 300 <= code < 400:
-            target = answer.headers.get("Location", "elsewhere")
-            return NetBoxRefused(
-                f"NetBox at {self.connection.url} redirects to {target}; set netbox.url to where it really answers."
-            )
-        if code == 500 and _is_json(answer):
-            # NetBox's own report of an exception: a lost Redis or database connection passes, a fault does not.
-            return _Passing(f"{where}: HTTP 500: {_reasons(answer)[:300]}", sent=True, tries=4)
-        if code in _PASSING:
-            return _Passing(f"{where}: HTTP {code} {answer.reason}", sent=code not in (429,), wait=_retry_after(answer))
-        if code in (401, 403):
-            return NetBoxRefused(self._forbidden(where, path, answer))
-        if code in (400, 409):
-            return _rows_refused(where, answer)
-        if code == 413:
-            return RowsRefused(f"{where}: the request is too large for NetBox's front end", {})
-        if code == 404:
-            return NetBoxRefused(
-                f"NetBox at {self.connection.url} does not know /api/{path}/; check netbox.url, "
-                "and that the plugin netbox-proxbox is installed (or set 'plugin: off')."
-            )
-        if answer.ok:
-            return NetBoxRefused(f"{self.connection.url} answers, but not with NetBox's JSON; check netbox.url.")
-        return NetBoxRefused(f"{where}: HTTP {code} {answer.reason}: {_reasons(answer)}")
+    def _stop(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Passing) and error.fault and state.attempt_number >= FAULT_TRIES:
+            return True
+        return stop_before_delay(self.connection.retry_budget)(state)
 
-    def _forbidden(self, where: str, path: str, answer: requests.Response) -> str:
-        detail = _reasons(answer)
-        if "token" in detail.lower() and "invalid" in detail.lower():
-            return f"NetBox at {self.connection.url} does not accept the token; set netbox.token to a valid one."
-        if "write" in detail.lower() and "token" in detail.lower():
-            return f"NetBox's token is read-only ({detail}); enable write for it in NetBox."
-        return f"{where} is not permitted ({detail}); grant the token's user view, add, change and delete on {path}."
+    def _tell(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._warn(f"{error}; trying again in {state.upcoming_sleep:.1f} s")
 
-    def close(self) -> None:
-        """End waiting retries and drop the connections."""
+    def _given_up(self, method: str, trouble: Passing, retrying: Retrying, *, repeat: bool) -> Exception:
+        """What a request that will not be sent again has come to."""
+        if not repeat and trouble.sent:
+            return WriteUncertain(str(trouble), settle=trouble.settle, fault=trouble.fault)
+        tries = retrying.statistics.get("attempt_number", 1)
+        if trouble.fault and method != "GET":
+            return RowsRefused(f"{trouble} (tried {tries} times)", {})
+        lost = NetBoxUnreachable(
+            f"{trouble} (tried {tries} times within {self.connection.retry_budget:.0f} s); "
+            f"check that NetBox at {self.connection.url} is up, and start the run again: it resumes."
+        )
+        if not trouble.fault:
+            self._lost = (time.monotonic() + CALM, lost)
+        return lost
+
+    def close(self, grace: float = 0.0) -> None:
+        """Send nothing more: waiting retries end, and after ``grace`` seconds so do the requests under way."""
         self._closed.set()
-        for session in self._sessions:
+        self.limit.drained(grace)
+        self._connections.cut()
+        with self._lock:
+            sessions, self._idle = self._idle, []
+        for session in sessions:
             session.close()
 
 
@@ -322,51 +331,6 @@ def chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
         yield rows[start : start + size]
 
 
-def _rows_refused(where: str, answer: requests.Response) -> RowsRefused:
-    body = _json(answer)
-    by_index: dict[int, str] = {}
-    by_id: dict[int, str] = {}
-    if isinstance(body, dict) and isinstance(body.get("errors"), list):
-        for entry in body["errors"]:
-            for key, found in (("index", by_index), ("id", by_id)):
-                if isinstance(entry, dict) and isinstance(entry.get(key), int):
-                    found[entry[key]] = _flat(entry.get("errors"))
-    return RowsRefused(f"{where}: {_flat(body) if body is not None else answer.reason}", by_index, by_id)
-
-
-def _flat(body: Any) -> str:
-    """NetBox's error body as one line: ``field: reason; field: reason``."""
-    if isinstance(body, dict):
-        if set(body) == {"detail"}:
-            return str(body["detail"])
-        parts = [f"{key}: {_flat(value)}" for key, value in body.items() if key not in ("detail", "id")]
-        return "; ".join(parts) or str(body.get("detail", body))
-    if isinstance(body, list):
-        return ", ".join(_flat(item) for item in body if item not in ({}, []))
-    return str(body)
-
-
-def _reasons(answer: requests.Response) -> str:
-    body = _json(answer)
-    return _flat(body) if body is not None else answer.reason
-
-
-def _json(answer: requests.Response) -> Any:
-    try:
-        return json.loads(answer.content)
-    except ValueError:
-        return None
-
-
-def _is_json(answer: requests.Response) -> bool:
-    return _json(answer) is not None
-
-
-def _retry_after(answer: requests.Response) -> float:
-    text = answer.headers.get("Retry-After", "")
-    return min(float(text), 60.0) if text.isdigit() else 0.0
-
-
-def _tail(error: Exception) -> str:
-    """The last, telling part of requests' nested error texts."""
-    return str(error).rsplit(": ", 1)[-1].strip("()'\" ")[:200]
+def _pause(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return max(error.wait if isinstance(error, Passing) else 0.0, PAUSE(state))

@@ -15,6 +15,10 @@ class NetBoxRefused(NetBoxError):
     """Wrong token, missing permission, wrong address, unsupported version: nothing that a retry would change."""
 
 
+class NotNetBox(NetBoxRefused):
+    """What answers is no NetBox, or something in front of it: a web page instead of JSON."""
+
+
 class RowsRefused(NetBoxError):
     """NetBox's 400 (or 409) to a list of rows: nothing of it was written.
 
@@ -28,5 +32,18 @@ class RowsRefused(NetBoxError):
         self.by_id = by_id or {}
 
 
+class RunEnded(NetBoxError):
+    """The run was cancelled, or is over: nothing more is sent."""
+
+
 class WriteUncertain(NetBoxError):
-    """A write got no (or no certain) answer: it may have happened and must be looked up before it is repeated."""
+    """A write got no (or no certain) answer: it may have happened and must be looked up before it is repeated.
+
+    ``settle`` are the seconds for which NetBox may still be at work on it, so that not finding it proves nothing.
+    ``fault``: NetBox itself failed at it (HTTP 500 with its own report), perhaps over one row of the list.
+    """
+
+    def __init__(self, message: str, *, settle: float = 0.0, fault: bool = False) -> None:
+        super().__init__(message)
+        self.settle = settle
+        self.fault = fault

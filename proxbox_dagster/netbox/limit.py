@@ -40,6 +40,11 @@ class AdaptiveLimit:
                 self._under_way -= 1
                 self._changed.notify_all()
 
+    def drained(self, seconds: float) -> bool:
+        """Wait until nothing is under way, for so many seconds at most; whether it is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._under_way == 0, timeout=seconds)
+
     def trouble(self) -> None:
         """An error or a time-out that may pass."""
         with self._changed:

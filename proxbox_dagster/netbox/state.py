@@ -104,13 +104,13 @@ class NetBoxState:
                 names |= {spec.shared_mark[0]} if spec.shared_mark else set()
         return sorted(names)
 
-    def load(self, spec: ModelSpec) -> None:
+    def load(self, spec: ModelSpec, *, again: bool = False) -> None:
         """Read this endpoint's rows of the spec's path, once. Shared classes are looked up by key instead."""
         with self._lock:
             table = self._tables[spec.path]
-            if table.loaded or spec.ownership is Ownership.SHARED:
+            if (table.loaded and not again) or spec.ownership is Ownership.SHARED:
                 return
-            for narrowed in self._filters(spec):
+            for narrowed in self._filters(spec, new_too=again):
                 filters: dict[str, Any] = {ENDPOINT_FILTER: self.endpoint, **narrowed}
                 if since := self._window(spec):
                     filters[f"{spec.window}__gte"] = since
@@ -118,8 +118,11 @@ class NetBoxState:
                     self._put(spec.path, row)
             table.loaded = True
 
-    def _filters(self, spec: ModelSpec) -> Iterator[dict[str, Any]]:
-        """What narrows the reads of a spec: nothing, or in a run over some guests their numbers or parents' ids."""
+    def _filters(self, spec: ModelSpec, *, new_too: bool) -> Iterator[dict[str, Any]]:
+        """What narrows the reads of a spec: nothing, or in a run over some guests their numbers or parents' ids.
+
+        Nothing is under a parent that is new in this run, before this run has written there itself (``new_too``).
+        """
         narrow = self.base(spec.index_name).narrow
         if not self._vmids or narrow is None:
             yield {}
@@ -129,7 +132,7 @@ class NetBoxState:
         if index:
             parent = self.base(index)
             self.load(parent)
-            values = [row["id"] for row in self.rows(parent) if not self.is_new(index, row["id"])]
+            values = [row["id"] for row in self.rows(parent) if new_too or not self.is_new(index, row["id"])]
         for part in portions(values, name):
             yield {name: part}
 
@@ -141,18 +144,21 @@ class NetBoxState:
             self._windows[spec.name] = self._since(spec)
         return self._windows[spec.name]
 
-    def look_up(self, spec: ModelSpec, key: UniqueKey, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    def look_up(
+        self, spec: ModelSpec, key: UniqueKey, rows: Iterable[Row], *, new_too: bool = False
+    ) -> list[dict[str, Any]]:
         """NetBox rows, ours or not, that hold a unique key of ``rows``; read in requests of many values each.
 
-        Rows whose parent is new in this run are left out: NetBox cannot hold anything under it.
+        Rows whose parent is new in this run are left out, as NetBox cannot hold anything under it; unless this run has
+        written there itself (``new_too``).
         """
         groups: dict[tuple[tuple[str, Any], ...], set[Any]] = defaultdict(set)
         first, *others = key.fields
-        if key.windowed_only and self._window(spec) is None:
+        if key.windowed_only and self._window(spec) is None and not new_too:
             return []
         for row in rows:
-            value = self._asked_value(spec, first, row)
-            narrow = self._narrow(others, spec, row)
+            value = self._asked_value(spec, first, row, new_too=new_too)
+            narrow = self._narrow(others, spec, row, new_too=new_too)
             if value is not None and narrow is not None:
                 groups[narrow].add(value)
         found: list[dict[str, Any]] = []
@@ -164,18 +170,20 @@ class NetBoxState:
                 found += self._reader.read(spec.path, filters, self._fields[spec.path])
         return found
 
-    def _asked_value(self, spec: ModelSpec, name: str, row: Row) -> Any:
+    def _asked_value(self, spec: ModelSpec, name: str, row: Row, *, new_too: bool) -> Any:
         """What a filter asks for; ``None`` when nothing in NetBox can match it."""
         value = row.values.get(name)
         if not isinstance(value, Ref):
             return None if value is UNOBSERVED else normal(spec.by_name[name], value)
         target = self.resolve(value)
-        return target if isinstance(target, int) and not self.is_new(value.index, target) else None
+        return target if isinstance(target, int) and (new_too or not self.is_new(value.index, target)) else None
 
-    def _narrow(self, fields: Sequence[str], spec: ModelSpec, row: Row) -> tuple[tuple[str, Any], ...] | None:
+    def _narrow(
+        self, fields: Sequence[str], spec: ModelSpec, row: Row, *, new_too: bool
+    ) -> tuple[tuple[str, Any], ...] | None:
         narrow: list[tuple[str, Any]] = []
         for name in fields:
-            value = self._asked_value(spec, name, row)
+            value = self._asked_value(spec, name, row, new_too=new_too)
             if value is None:
                 return None
             narrow.append((f"{name}_id" if spec.by_name[name].kind is Kind.REF else name, value))
@@ -192,13 +200,18 @@ class NetBoxState:
 
     def reload(self, spec: ModelSpec, rows: Sequence[Row]) -> None:
         """Read again after a write without an answer."""
+        if spec.ownership is Ownership.SHARED:
+            self.look_again(spec, rows)
+        else:
+            self.load(spec, again=True)
+
+    def look_again(self, spec: ModelSpec, rows: Sequence[Row]) -> None:
+        """Take in those of ``rows`` that NetBox has by now, made by another run or an earlier request of this one."""
         with self._lock:
-            if spec.ownership is Ownership.SHARED:
-                for found in self.look_up(spec, spec.unique[0], rows):
-                    self._put(spec.path, found)
-            else:
-                self._tables[spec.path].loaded = False
-                self.load(spec)
+            for key in spec.unique:
+                for found in self.look_up(spec, key, rows, new_too=True):
+                    if spec.ownership is Ownership.SHARED or self.owner_of(found) == self.endpoint:
+                        self._put(spec.path, found)
 
     # -- what is known ------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_after_attempt, stop_before_delay
 
+from ..connections import Connections
 from ..settings import EndpointSettings
 from .answers import checked, translated
 from .credentials import Credentials
@@ -71,6 +72,7 @@ class ProxmoxClient:
         self._login = threading.Lock()
         self._slots = threading.BoundedSemaphore(max_connections)
         self._closed = threading.Event()
+        self._connections = Connections()
         self._sessions: list[Any] = []
         self._preferred = 0
         self._connected = False
@@ -110,8 +112,9 @@ class ProxmoxClient:
         return value
 
     def close(self) -> None:
-        """Close all connections, and wake up what waits for its next attempt."""
+        """End all requests, those under way too, and wake up what waits for its next attempt."""
         self._closed.set()
+        self._connections.cut()
         with self._lock:
             sessions, self._sessions = self._sessions, []
         for session in sessions:
@@ -210,6 +213,7 @@ class ProxmoxClient:
         session = api._store["session"]
         if _is_loopback(host):
             session.trust_env = False
+        session.mount("https://", self._connections.adapter())
         # A redirect leads to a login page or to another server; neither is to be given the token.
         session.max_redirects = 0
         with self._lock:
