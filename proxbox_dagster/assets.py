@@ -53,10 +53,12 @@ def source_assets(partitions: dg.PartitionsDefinition[str], owners: list[str]) -
     def read_proxmox(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
         run = _run_of(context)
         names = [key.path[-1] for key in sorted(context.selected_asset_keys)]
-        with spoken():
+        with spoken(cancel=run.cancel):
+            if _has_summary(context):  # it will write, not only look
+                run.hold()
             run.prefetch(names)
         for name in names:
-            with spoken():
+            with spoken(cancel=run.cancel):
                 fetched = run.fetched(name)
             yield dg.ObserveResult(
                 asset_key=source_key(name),
@@ -143,8 +145,9 @@ def stage_assets(
     def stage_op(context: dg.AssetExecutionContext, **inputs: Fetched) -> Iterator[Any]:
         run = _run_of(context)
         _gate(context, run)
-        desired = run.build(stage, inputs)
-        with spoken():
+        with spoken(cancel=run.cancel):
+            run.hold()
+            desired = run.build(stage, inputs)
             run.preflight(desired)
         failed: list[ClassReport] = []
         braked: list[str] = []

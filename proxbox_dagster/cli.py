@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,10 @@ StageNames = Annotated[list[str] | None, typer.Option("--stage", help="Only this
 Vmids = Annotated[list[int] | None, typer.Option("--vmid", help="Only this guest; may be repeated.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 Override = Annotated[bool, typer.Option("--override-brake", help="Let this one run remove more than the brake allows.")]
+
+
+CANCELLED_STATUS = 130
+"""Exit status of a run that was cancelled: a shell's own for Ctrl-C."""
 
 
 @app.command()
@@ -81,7 +86,7 @@ def _run(
             console.print(f"[red]✗[/red] {error}", highlight=False, soft_wrap=True)
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
-    raise typer.Exit(0 if result["ok"] else 1)
+    raise typer.Exit(0 if result["ok"] else CANCELLED_STATUS if result.get("cancelled") else 1)
 
 
 def _stage_name(text: str) -> str:
@@ -162,6 +167,8 @@ def demo(
 
 def main(argv: list[str] | None = None) -> Any:
     """The console script."""
+    # What ends a service ends a run as Ctrl-C does: with its counts told.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     return app(argv)
 
 

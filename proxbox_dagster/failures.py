@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,13 +17,29 @@ EXPECTED = (SettingsError, ProxmoxError, NetBoxError, EndpointBusy)
 """What can go wrong outside of this project; anything else is a bug and keeps its traceback."""
 
 
+INTERRUPTS = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
+"""How Dagster, or Ctrl-C outside of it, ends what a step does at this moment."""
+
+CANCELLED = "the run was cancelled"
+
+
 @contextmanager
-def spoken(metadata: Mapping[str, Any] | None = None) -> Iterator[None]:
+def spoken(
+    metadata: Callable[[], Mapping[str, Any]] = dict, cancel: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Turn an expected error into a :class:`dagster.Failure` with its message and this metadata.
 
     No retry: the clients have already spent their retry budgets, and a step retry would repeat finished writes.
+    With ``cancel`` an interruption is turned too, once ``cancel`` was called: an error of Dagster's own could not carry
+    the metadata. Whoever gives it sees to it that no other step starts.
     """
     try:
         yield
     except EXPECTED as error:
-        raise dg.Failure(str(error), metadata=dict(metadata or {}), allow_retries=False) from None
+        raise dg.Failure(str(error), metadata=dict(metadata()), allow_retries=False) from None
+    except INTERRUPTS:
+        if cancel is None:
+            raise
+        cancel()
+        text = f"{CANCELLED}; start it again and it goes on where it was"
+        raise dg.Failure(text, metadata=dict(metadata()), allow_retries=False) from None

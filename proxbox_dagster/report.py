@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from proxbox_dagster.netbox.apply import Applied
-from proxbox_dagster.netbox.changes import Conflict, Plan
+from proxbox_dagster.netbox.changes import Conflict, Create, Plan, Update
 from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, MEMORY_FIELD, Skip
 from proxbox_dagster.netbox.values import shown
 
@@ -80,8 +81,13 @@ class ClassReport:
         return {name: int(getattr(self, name)) for name in COUNTS}
 
 
-def report_of(stage: str, plan: Plan, applied: Applied, *, dry_run: bool, seconds: float) -> ClassReport:
-    """The report of a plan and what became of it (all of it, where nothing was to be written)."""
+def report_of(
+    stage: str, plan: Plan, applied: Applied, *, dry_run: bool, seconds: float, ended: str | None = None
+) -> ClassReport:
+    """The report of a plan and what became of it (all of it, where nothing was to be written).
+
+    ``ended`` is why the writing ended early; what was not reached is skipped with that reason.
+    """
     made = len(plan.creates) if dry_run else len(applied.created)
     removals = plan.removals
     changed = len(plan.updates) if dry_run else len(applied.updated)
@@ -98,12 +104,26 @@ def report_of(stage: str, plan: Plan, applied: Applied, *, dry_run: bool, second
         braked=removals.braked,
         planned_seen=plan.seen,
         changes=changes_of(plan, applied, dry_run=dry_run),
-        skips=list(plan.skips),
+        skips=[*plan.skips, *(_not_reached(plan, applied, ended) if ended else ())],
         failures=[*plan.failures, *applied.failed],
         conflicts=list(plan.conflicts),
         notes=[*plan.notes, *applied.notes, *(f"kept: {line}" for line in removals.kept)],
         duration_seconds=round(seconds, 3),
     )
+
+
+def _not_reached(plan: Plan, applied: Applied, ended: str) -> list[Skip]:
+    """The rows that were to be written when the writing ended. A list under way at that moment counts among them."""
+    done = {id(item) for item, _ in (*applied.created, *applied.found)} | {id(item) for item in applied.updated}
+    failed = Counter(skip.label for skip in applied.failed)
+    left: list[Skip] = []
+    planned: list[Create | Update] = [*plan.creates, *plan.updates]
+    for item in planned:
+        if failed[item.row.label] > 0 and id(item) not in done:
+            failed[item.row.label] -= 1
+        elif id(item) not in done:
+            left.append(Skip(item.row.label, f"not known to be written: {ended}"))
+    return left
 
 
 def changes_of(plan: Plan, applied: Applied, *, dry_run: bool) -> list[Change]:

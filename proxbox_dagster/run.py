@@ -20,7 +20,7 @@ from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.client import NetBoxClient
-from proxbox_dagster.netbox.errors import NetBoxRefused
+from proxbox_dagster.netbox.errors import NetBoxRefused, RunEnded
 from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.removal import Mark, Removal, RemovalRules
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass, Policy
@@ -31,6 +31,9 @@ from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
 from proxbox_dagster.stages.devices_specs import CLUSTER
 from proxbox_dagster.stages.stage import Stage, StageContext
+
+GRACE = 1.0
+"""Seconds for which a cancelled run waits for NetBox's answer to what it has sent, so as to count it."""
 
 TASKS = "node_tasks"
 TASK_OVERLAP = 3600.0
@@ -52,7 +55,10 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step of a running stage, for whoever watches: ``done`` of ``total`` rows of a class are written."""
+    """A step of a running stage, for whoever watches: ``done`` of ``total`` rows of a class are written.
+
+    ``report`` comes with the last step of a class, also of one that ended early. ``cancelled``: the run was, just now.
+    """
 
     endpoint: str
     stage: str
@@ -60,6 +66,7 @@ class Progress:
     done: int
     total: int
     report: ClassReport | None = None
+    cancelled: bool = False
 
 
 Watcher = Callable[[Progress], None]
@@ -92,6 +99,28 @@ class EndpointRun:
         self._cursor_set = False
         self.braked = False
         """Set once the brake has stopped a removal: no further class removes anything in this run."""
+        self.cancelled = False
+
+    # -- one run at a time --------------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Before the first look at what is to be written: keep other runs from writing this endpoint.
+
+        Raises :class:`EndpointBusy`, and :class:`RunEnded` in a run that was cancelled.
+        """
+        if self.cancelled:
+            raise RunEnded("not started: the run was cancelled")
+        if not self.options.dry_run:
+            self._lock_endpoint.acquire(self.run_id)
+
+    def cancel(self) -> None:
+        """End what is under way on both sides, within about a second. No step of the run starts after it."""
+        if self.cancelled:
+            return
+        self.cancelled = True
+        self.close(GRACE)
+        for watcher in list(_watchers):
+            watcher(Progress(self.endpoint.name, "", "", 0, 0, cancelled=True))
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -140,8 +169,6 @@ class EndpointRun:
     @cached_property
     def state(self) -> NetBoxState:
         specs = stages.specs(plugin=self.file.plugin)
-        if not self.options.dry_run:
-            self._lock_endpoint.acquire(self.run_id)
         return NetBoxState(self.netbox, self.endpoint.name, specs, self._window, self.options.scope.vmids)
 
     def _window(self, spec: ModelSpec) -> str | None:
@@ -233,13 +260,28 @@ class EndpointRun:
         self._prove_absence(made)
         applied = Applied()
         self._tell(stage, made, 0)
-        if made.writes and not self.options.dry_run:
-            self._ask_permission()
-            self._writer(stage, made).apply(made, applied)
-        report = report_of(stage, made, applied, dry_run=self.options.dry_run, seconds=time.monotonic() - started)
-        self.reports[report.object_class] = report
-        self.braked = self.braked or bool(report.braked)
-        self._tell(stage, made, report.created + report.updated, report)
+        ended: str | None = None
+        try:
+            if made.writes and not self.options.dry_run:
+                self._ask_permission()
+                self._writer(stage, made).apply(made, applied)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.cancel()  # first, so that what is answered in the meantime is counted
+            ended = str(error) or "the run was cancelled"
+            raise
+        finally:
+            report = report_of(
+                stage,
+                made,
+                applied,
+                dry_run=self.options.dry_run,
+                seconds=time.monotonic() - started,
+                ended=ended,
+            )
+            self.reports[report.object_class] = report
+            self.braked = self.braked or bool(report.braked)
+            self._tell(stage, made, report.created + report.updated, report)
         return report
 
     def _prove_absence(self, made: Plan) -> None:
@@ -278,7 +320,7 @@ class EndpointRun:
             bulk_size=self.connection.bulk_size,
             workers=min(self.concurrency.netbox_write_concurrency, self.concurrency.netbox_max_concurrent),
             progress=count,
-            pause=time.sleep,
+            pause=self.netbox.pause,
         )
 
     def _ask_permission(self) -> None:
@@ -295,11 +337,12 @@ class EndpointRun:
         for watcher in list(_watchers):
             watcher(Progress(self.endpoint.name, stage, made.object_class.name, done, total, report))
 
-    def close(self) -> None:
-        """Drop all connections; a step that still waits for a retry ends."""
-        for name in ("proxmox", "netbox"):
-            if name in self.__dict__:
-                self.__dict__[name].close()
+    def close(self, grace: float = 0.0) -> None:
+        """End every request: one to NetBox may take ``grace`` seconds to be answered. A waiting retry ends at once."""
+        if "proxmox" in self.__dict__:
+            self.proxmox.close()
+        if "netbox" in self.__dict__:
+            self.netbox.close(grace)
         self._lock_endpoint.release()
 
 

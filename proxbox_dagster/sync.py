@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import dagster as dg
 
 from proxbox_dagster import run as runs
 from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.failures import CANCELLED
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.settings import Settings, SettingsError, load_settings
@@ -40,7 +42,10 @@ class Audience(Protocol):
 
 
 def sync_endpoints(order: Order, audience: Audience) -> dict[str, Any]:
-    """The ``--json`` object. One endpoint's failure never stops another. Raises :class:`SettingsError`."""
+    """The ``--json`` object. One endpoint's failure never stops another; being cancelled does (key ``cancelled``).
+
+    Raises :class:`SettingsError`.
+    """
     settings = load_settings()
     settings.require()
     names = list(order.endpoints) or settings.endpoint_names
@@ -51,12 +56,17 @@ def sync_endpoints(order: Order, audience: Audience) -> dict[str, Any]:
     job = definitions.resolve_job_def(FULL_UPDATE)
     selection = _selection(order, settings)
     results: dict[str, Any] = {}
+    cancelled = False
     with _instance(order) as instance:
         for name in names:
             audience.endpoint_started(name)
-            results[name] = _sync_one(job, instance, name, order, selection, audience)
+            results[name], cancelled = _sync_one(job, instance, name, order, selection, audience)
             audience.endpoint_ended(name, results[name])
-    return {"ok": all(result["ok"] for result in results.values()), "dry_run": order.dry_run, "endpoints": results}
+            if cancelled:
+                break
+    ok = not cancelled and all(result["ok"] for result in results.values())
+    told = {"ok": ok, "dry_run": order.dry_run, "endpoints": results}
+    return {**told, "cancelled": True} if cancelled else told
 
 
 def _selection(order: Order, settings: Settings) -> list[dg.AssetKey] | None:
@@ -94,18 +104,27 @@ def _sync_one(
     order: Order,
     selection: list[dg.AssetKey] | None,
     audience: Audience,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], bool]:
+    """The endpoint's part of the ``--json`` object, and whether the run was cancelled."""
     reports: dict[str, ClassReport] = {}
+    run_id = str(uuid.uuid4())
 
     def collect(step: runs.Progress) -> None:
-        if step.endpoint == endpoint:
-            if step.report:
-                reports[step.object_class] = step.report
-            audience.progress(step)
+        if step.endpoint != endpoint:
+            return
+        if step.cancelled:
+            _report_canceling(instance, run_id)
+            return
+        if step.report:
+            reports[step.object_class] = step.report
+        audience.progress(step)
 
     stop = runs.watch(collect)
+    errors: list[str] = []
+    ok = False
     try:
         result = job.execute_in_process(
+            run_id=run_id,
             instance=instance,
             partition_key=endpoint,
             asset_selection=selection,
@@ -123,14 +142,34 @@ def _sync_one(
             },
             raise_on_error=False,
         )
+        ok = result.success and not any(report.failed for report in reports.values())
+        errors = _errors(result, reports)
+        cancelled = _was_cancelled(result)
+    except KeyboardInterrupt:
+        cancelled = True
     finally:
         stop()
-    return {
-        "ok": result.success and not any(report.failed for report in reports.values()),
-        "run_id": result.run_id,
-        "stages": [runs.numbers(report) for report in reports.values()],
-        "errors": _errors(result, reports),
-    }
+    if cancelled and not errors:
+        errors = [CANCELLED]
+    lines = [runs.numbers(report) for report in reports.values()]
+    return {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors}, cancelled
+
+
+def _report_canceling(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Note that a person ends the run, as the UI does, so that Dagster calls it canceled and not failed."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status is dg.DagsterRunStatus.STARTED:
+        instance.report_run_canceling(run, "The command line was asked to end.")
+
+
+def _was_cancelled(result: dg.ExecuteInProcessResult) -> bool:
+    for event in result.all_events:
+        if event.event_type is dg.DagsterEventType.PIPELINE_CANCELED:
+            return True
+        if event.event_type is dg.DagsterEventType.PIPELINE_FAILURE:
+            reason = event.job_failure_data.failure_reason
+            return reason is not None and reason.value == "UNEXPECTED_TERMINATION"
+    return False
 
 
 def _errors(result: dg.ExecuteInProcessResult, reports: dict[str, ClassReport]) -> list[str]:

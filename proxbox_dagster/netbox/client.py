@@ -314,6 +314,11 @@ class NetBoxClient:
             self._lost = (time.monotonic() + CALM, lost)
         return lost
 
+    def pause(self, seconds: float) -> None:
+        """Wait between two looks. Raises :class:`RunEnded` as soon as the run has."""
+        if self._closed.wait(seconds):
+            raise RunEnded("the run ended while it waited for NetBox")
+
     def close(self, grace: float = 0.0) -> None:
         """Send nothing more: waiting retries end, and after ``grace`` seconds so do the requests under way."""
         self._closed.set()

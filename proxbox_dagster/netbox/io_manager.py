@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from proxbox_dagster.failures import spoken
@@ -13,9 +15,20 @@ class NetBoxIOManager(dg.IOManager):
     """Stores ``netbox/<object class>`` of the run's partition: the one way to NetBox."""
 
     def handle_output(self, context: dg.OutputContext, obj: Desired) -> None:
-        """Bring NetBox to the desired rows. Raises :class:`dagster.Failure` when NetBox cannot be used."""
+        """Bring NetBox to the desired rows.
+
+        Raises :class:`dagster.Failure`, with the counts of what was written until then, when NetBox cannot be used or
+        the run is cancelled.
+        """
         with spoken():
             run = context.resources.proxbox.run_over(context.asset_partition_key, context.run_id, context.log)
+        name = obj.object_class.name
+
+        def counted() -> dict[str, Any]:
+            partial = run.reports.get(name)
+            return report_metadata(partial, run.connection.url) if partial else {}
+
+        with spoken(counted, run.cancel):
             report = run.write(context.step_context.op_def.name, obj)
         context.add_output_metadata(report_metadata(report, run.connection.url))
         for failure in report.failures:

@@ -17,7 +17,11 @@ class ProxmoxIOManager(dg.IOManager):
             run = context.resources.proxbox.run_over(
                 context.asset_partition_key, context.step_context.run_id, context.log
             )
-            return run.fetched(context.asset_key.path[-1])
+        with spoken(cancel=run.cancel):
+            # A stage loads what it is about to write: from here on no other run may write this endpoint.
+            run.hold()
+            fetched: Fetched = run.fetched(context.asset_key.path[-1])
+            return fetched
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         raise dg.DagsterInvariantViolationError("Proxmox is only read; no asset is stored there.")

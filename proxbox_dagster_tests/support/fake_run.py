@@ -57,6 +57,12 @@ class FakeRun:
         self.reports: dict[str, ClassReport] = {}
         self._read: dict[str, Fetched] = {}
 
+    def hold(self) -> None:
+        return
+
+    def cancel(self) -> None:
+        return
+
     def prefetch(self, names: list[str]) -> None:
         for name in names:
             self.fetched(name)

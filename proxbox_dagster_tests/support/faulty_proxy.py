@@ -8,7 +8,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -20,6 +20,9 @@ FORWARD_SECONDS = 60.0
 _NOT_FORWARDED = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "server", "date"})
 
 Drop = Literal["before", "after"]
+
+WRITES = "WRITES"
+"""In place of a fault's method: every request that may change something; an empty list only asks for a permission."""
 
 
 @dataclass
@@ -36,12 +39,19 @@ class Fault:
     delay: float
     drop: Drop | None
     truncate: bool
+    late: float
+    act: Callable[[], None] | None
     matched: int = 0
     served: int = 0
 
-    def takes(self, method: str, path: str) -> bool:
+    def takes(self, method: str, path: str, body: bytes) -> bool:
         """Whether this request gets the fault; counts it."""
-        if (self.method and self.method != method) or not self.path.search(path):
+        if self.method == WRITES:
+            if method in ("GET", "HEAD", "OPTIONS") or body.strip() == b"[]":
+                return False
+        elif self.method and self.method != method:
+            return False
+        if not self.path.search(path):
             return False
         self.matched += 1
         if self.matched <= self.after or (self.count is not None and self.served >= self.count):
@@ -112,6 +122,8 @@ class FaultyProxy:
         delay: float = 0.0,
         drop: Drop | None = None,
         truncate: bool = False,
+        late: float = 0.0,
+        act: Callable[[], None] | None = None,
     ) -> Fault:
         """Let ``count`` requests (None: all) go wrong, once ``after`` matching ones have passed.
 
@@ -119,6 +131,9 @@ class FaultyProxy:
         which then never sees the request (a body alone: status 200). ``delay`` holds the answer back by that many
         seconds, after NetBox has done its work. ``drop="before"`` closes the connection without asking NetBox,
         ``"after"`` asks it and closes without answering. ``truncate`` promises the whole body and sends half of it.
+        ``late`` holds the request itself back, as a queue does: NetBox does its work after so many seconds, whether or
+        not anybody still waits. ``act`` is called where the fault strikes: before NetBox is asked with
+        ``drop="before"``, else after it, and before the answer. ``method`` may be :data:`WRITES`.
         """
         if drop not in (None, "before", "after"):
             raise ValueError(f'drop is None, "before" or "after", not {drop!r}')
@@ -139,6 +154,8 @@ class FaultyProxy:
             delay=delay,
             drop=drop,
             truncate=truncate,
+            late=late,
+            act=act,
         )
         with self._lock:
             self._faults.append(fault)
@@ -159,10 +176,10 @@ class FaultyProxy:
                 for seen, path, _ in self.requests
             )
 
-    def fault_for(self, method: str, path: str) -> Fault | None:
+    def fault_for(self, method: str, path: str, body: bytes) -> Fault | None:
         with self._lock:
             # Every fault counts what it matches; the first that is due is served.
-            return next((fault for fault in self._faults if fault.takes(method, path)), None)
+            return next((fault for fault in self._faults if fault.takes(method, path, body)), None)
 
     def record(self, method: str, path: str, status: int | None) -> None:
         with self._lock:
@@ -227,8 +244,12 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = proxy.fault_for(self.command, self.path)
+        fault = proxy.fault_for(self.command, self.path, body)
+        if fault is not None:
+            proxy.closing.wait(fault.late)
         if fault is not None and fault.drop == "before":
+            if fault.act:
+                fault.act()
             proxy.closing.wait(fault.delay)
             proxy.record(self.command, self.path, None)
             self.close_connection = True
@@ -238,6 +259,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             answer = proxy.forward(self.command, self.path, self.headers.items(), body)
         if fault is not None:
+            if fault.act:
+                fault.act()
             proxy.closing.wait(fault.delay)
         proxy.record(self.command, self.path, answer.status)
         if fault is not None and fault.drop == "after":
