@@ -470,3 +470,15 @@ def test_a_narrowed_run_leaves_other_guests_their_addresses(bench: Bench) -> Non
     assert bench.failures == []
     bench.sync()
     assert bench.addresses("ct101") == {"198.51.100.1/26": "eth0"}
+
+
+def test_an_address_of_another_endpoint_is_left_there_with_a_remedy_for_addresses() -> None:
+    bench = Bench()
+    theirs = bench.netbox.seed("ipam/ip-addresses", address="198.51.100.1/26", cf_proxmox_endpoint="other")
+    bench.source.qemu(100, agent="1", net0=NET0)
+    bench.source.reports(100, inside("eth0", MAC.format(1), "198.51.100.1/26"))
+    bench.sync()
+    reasons = list(bench.failures)
+    assert any("belongs to endpoint other" in reason and "addresses.ignore_networks" in reason for reason in reasons)
+    assert not any("rename" in reason for reason in reasons)
+    assert "assigned_object_id" not in bench.netbox.tables["ipam/ip-addresses"][theirs]

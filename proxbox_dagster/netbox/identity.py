@@ -91,9 +91,9 @@ class Identities:
         name = rival.get(self.spec.label) or rival["id"]
         what = f"NetBox already has {self.spec.name} '{name}' (id {rival['id']})"
         if owner and owner != self.state.endpoint:
-            return f"{what}, which belongs to endpoint {owner}; rename one of the two in Proxmox"
+            return f"{what}, which belongs to endpoint {owner}; {self.spec.clash_remedy}"
         if owner:
-            return f"{what}, which is another object of this endpoint; rename one of the two in Proxmox"
+            return f"{what}, which is another object of this endpoint; {self.spec.clash_remedy}"
         if is_elsewhere(self.desired, row, rival, self.state):
             return f"{what}, which is assigned to something else and is not taken from it; remove one of the two"
         return (

@@ -164,6 +164,8 @@ class ModelSpec:
     clash_field: str | None = None
     """When NetBox refuses a new row because another endpoint holds its unique key, the writer appends
     ``@<endpoint>`` to this field; the planner takes a value with that suffix for equal."""
+    clash_remedy: str = "rename one of the two in Proxmox"
+    """What to do where a row that this project made already holds a unique key of NetBox."""
     ui_path: str | None = None
     """NetBox's page of one row: ``/virtualization/virtual-machines/{id}/``."""
 

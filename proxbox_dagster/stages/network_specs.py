@@ -83,6 +83,10 @@ IP_ADDRESS = ModelSpec(
         TAGS,
     ),
     unique=(UniqueKey(("host",), "address", fixed=(("vrf_id", "null"),)),),
+    clash_remedy=(
+        "NetBox has each address once; where both networks really use it, leave one of them out "
+        "by the settings' addresses.ignore_networks"
+    ),
     adopt_tagged=True,  # the address by which an endpoint is reached was made before its node's interface
     removal="delete",
     label="address",
