@@ -242,14 +242,14 @@ def test_bodies_that_proxmoxer_trips_over(body: bytes, status: int, expected: ty
 
 def test_dropped_connections_are_no_answer() -> None:
     with ScriptedServer(lambda *_: None) as server:
-        client = ProxmoxClient(endpoint("127.0.0.1", server.port, False, retry_budget=0.2))
+        client = ProxmoxClient(endpoint("127.0.0.1", server.port, False, retry_budget=1.0))
         with pytest.raises(NoAnswer, match="dropped the connection"):
             client.get("/nodes")
         assert len(server.asked) > 1
 
 
 def test_nothing_listens() -> None:
-    client = ProxmoxClient(endpoint("127.0.0.1", free_port(), False, retry_budget=0.2))
+    client = ProxmoxClient(endpoint("127.0.0.1", free_port(), False, retry_budget=1.0))
     with pytest.raises(Unreachable, match=r"cannot be reached.*refused.*Check the host, the port"):
         client.get("/version")
     tried = client.requests
