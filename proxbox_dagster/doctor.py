@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import requests
 
-from proxbox_dagster import stages
+from proxbox_dagster.netbox import permissions
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxError
 from proxbox_dagster.proxmox.errors import ProxmoxError
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.proxmox.sources import SOURCES
+from proxbox_dagster.rules import needed_permissions, purge_permissions
 from proxbox_dagster.settings import Settings, SettingsError
 
 MAX_CLOCK_SECONDS = 60.0
+PATIENCE = 10.0
+"""Seconds of retries for one request."""
+TOKEN_WARNING = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ def _netbox(settings: Settings) -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding("netbox", False, str(error))
         return
-    client = NetBoxClient(connection)
+    # A doctor answers soon: a run would wait longer for a NetBox that restarts.
+    client = NetBoxClient(replace(connection, retry_budget=min(connection.retry_budget, PATIENCE)))
     try:
         status = client.check(plugin=file.plugin)
         plugin = (status.get("plugins") or {}).get("netbox_proxbox")
@@ -68,26 +74,37 @@ def _netbox(settings: Settings) -> Iterator[Finding]:
         elif connection.verify_ssl is False:
             yield Finding("netbox tls", None, "the certificate is not verified: set netbox.verify_ssl to its CA file")
         yield _clock("netbox clock", f"{connection.url}/api/", connection.verify_ssl)
-        yield from _permissions(client, file.plugin)
+        yield from _permissions(client, settings)
     except NetBoxError as error:
         yield Finding("netbox", False, str(error))
     finally:
         client.close()
 
 
-def _permissions(client: NetBoxClient, plugin: bool) -> Iterator[Finding]:
-    wrong = []
-    for path in dict.fromkeys(spec.path for spec in stages.specs(plugin=plugin)):
-        try:
-            client.may_write(path)
-            client.read(path, {"id": 0}, ["id"])
-        except NetBoxError as error:
-            wrong.append(str(error))
-    if wrong:
-        for line in wrong:
-            yield Finding("netbox permissions", False, line)
-    else:
-        yield Finding("netbox permissions", True, "the token may read and write every object class")
+def _permissions(client: NetBoxClient, settings: Settings) -> Iterator[Finding]:
+    """What a run needs is an error; what only ``purge`` needs is worth knowing."""
+    file = settings.require()
+    wanted = needed_permissions(file)
+    lacking = permissions.missing(client, wanted)
+    token = client.own_token()
+    if lacking:
+        read_only = None if token is None else not token["write_enabled"]
+        yield Finding("netbox permissions", False, permissions.refusal(lacking, wanted, read_only=read_only))
+        return
+    yield Finding("netbox permissions", True, f"the token may do all that a run needs, on {len(wanted)} object types")
+    yield from _token_life(token)
+    unpurged = permissions.missing(client, purge_permissions(file))
+    if unpurged:
+        yield Finding(
+            "netbox permissions", None, f"'proxbox-dagster purge' would also need: {'; '.join(map(str, unpurged))}"
+        )
+
+
+def _token_life(token: dict[str, Any] | None) -> Iterator[Finding]:
+    if token and token.get("expires"):
+        left = datetime.fromisoformat(token["expires"]) - datetime.now(UTC)
+        if left < TOKEN_WARNING:
+            yield Finding("netbox token", None, f"expires in {left.days} day(s): make a new one in NetBox in time")
 
 
 def _endpoint(settings: Settings, name: str) -> Iterator[Finding]:
@@ -116,19 +133,17 @@ def _endpoint(settings: Settings, name: str) -> Iterator[Finding]:
 
 
 def _privileges(subject: str, session: ProxmoxSession) -> Iterator[Finding]:
-    reasons: dict[str, None] = {}
-    session.prefetch([name for name, source in SOURCES.items() if source.per != "guest"])
-    for name, source in SOURCES.items():
-        if source.per == "guest":
-            continue
+    """What the token lacks, and which source cannot be read for another reason."""
+    reasons = dict.fromkeys(session.proof().everything_missing(session.release()))
+    names = [name for name, source in SOURCES.items() if source.per != "guest"]
+    session.prefetch(names)
+    for name in names:
         try:
             fetched = session.fetched(name)
         except ProxmoxError as error:
             reasons[f"{name}: {error}"] = None
             continue
-        for gap in fetched.gaps:
-            if gap.is_error:
-                reasons[gap.reason] = None
+        reasons |= dict.fromkeys(gap.reason for gap in fetched.gaps if gap.is_error)
     for reason in reasons:
         yield Finding(f"{subject} privileges", False, reason)
     if not reasons:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import dagster as dg
 
@@ -11,7 +10,6 @@ from proxbox_dagster.keys import SUMMARY_KEY, class_key, source_key
 from proxbox_dagster.proxmox.sources import SOURCES
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster.stages.stage import Stage
-from proxbox_dagster.summary import tell_failed_run
 
 FULL_UPDATE = "full_update"
 OBSERVE = "observe_proxmox"
@@ -36,35 +34,31 @@ def guest_stages() -> list[Stage]:
     return [stage for stage in STAGES if stage.name in GUEST_STAGES]
 
 
-def _job(name: str, **arguments: Any) -> dg.UnresolvedAssetJobDefinition:
-    return dg.define_asset_job(name, hooks={tell_failed_run}, **arguments)
-
-
 def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.UnresolvedAssetJobDefinition]:
     """Every job, each per endpoint partition."""
-    whole = _job(
+    whole = dg.define_asset_job(
         FULL_UPDATE,
         selection=dg.AssetSelection.all(include_sources=True),
         description="Observes Proxmox and brings all of NetBox's objects of one endpoint true to it.",
     )
-    observe = _job(
+    observe = dg.define_asset_job(
         OBSERVE,
         selection=dg.AssetSelection.assets(*(source_key(name) for name in SOURCES)),
         description="Only reads Proxmox and notes what has changed there.",
     )
-    guests = _job(
+    guests = dg.define_asset_job(
         SYNC_GUESTS,
         selection=stage_selection([stage.name for stage in guest_stages()], plugin=plugin),
         description="Syncs single guests now: give their VMIDs in the launchpad under resources: proxbox: config.",
         config={"resources": {"proxbox": {"config": {"vmids": []}}}},
     )
-    quick = _job(
+    quick = dg.define_asset_job(
         QUICK_UPDATE,
         selection=stage_selection(QUICK_STAGES, plugin=plugin),
         description="Guests, their interfaces and addresses; leaves out what changes by the day.",
     )
     single = [
-        _job(
+        dg.define_asset_job(
             f"sync_{stage.name}",
             selection=stage_selection([stage.name], plugin=plugin),
             description=f"Stage {stage.number} alone: {stage.description}",

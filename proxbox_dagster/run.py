@@ -10,24 +10,27 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from pydantic import SecretStr
+
 from proxbox_dagster import stages
-from proxbox_dagster.facts import Fetched, Gap, GapKind
+from proxbox_dagster.facts import Fetched
 from proxbox_dagster.lock import EndpointLock
+from proxbox_dagster.netbox import permissions
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxRefused, RunEnded
-from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.plan import plan
-from proxbox_dagster.netbox.removal import Mark, Removal, RemovalRules
-from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass, Policy
+from proxbox_dagster.netbox.removal import Mark, Removal
+from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.report import ClassReport, report_of
+from proxbox_dagster.rules import needed_permissions, rules_of
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
 from proxbox_dagster.stages.devices_specs import CLUSTER
@@ -42,9 +45,6 @@ TASK_OVERLAP = 3600.0
 
 HISTORY_WINDOW = timedelta(days=7)
 """How far back from the newest row a class that grows for ever is read."""
-
-_NOTHING_AMISS = (GapKind.NOT_APPLICABLE, GapKind.OUT_OF_SCOPE)
-"""Gaps that nobody can or wants to mend."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class Progress:
     report: ClassReport | None = None
     cancelled: bool = False
 
+
+_PERMITTED: set[tuple[str, SecretStr, tuple[permissions.Need, ...]]] = set()
+"""What was found to be permitted: runs of one process over several endpoints ask once."""
 
 Watcher = Callable[[Progress], None]
 _watchers: list[Watcher] = []
@@ -104,9 +107,6 @@ class EndpointRun:
         self.braked = False
         """Set once the brake has stopped a removal: no further class removes anything in this run."""
         self.cancelled = False
-        self.started = datetime.now(UTC)
-        self._read_by: dict[str, tuple[list[Gap], int]] = {}
-        """By stage: what its sources could not show, and the requests that they cost."""
 
     # -- one run at a time --------------------------------------------------------------------------------------
 
@@ -212,31 +212,12 @@ class EndpointRun:
 
     @cached_property
     def rules(self) -> Rules:
-        policies = {
-            name: {item: Policy(value) for item, value in fields.items()} for name, fields in self.file.fields.items()
-        }
-        removal, brake = self.file.removal, self.file.brake
-        return Rules(
-            adopt=self.file.adopt,
-            policies=policies,
-            removal=RemovalRules(
-                default=removal.default,
-                classes=removal.classes,
-                grace_days=removal.grace_days,
-                confirmations=removal.confirmations,
-                brake_percent=brake.percent,
-                brake_objects=brake.objects,
-                brake_minimum=brake.minimum,
-                override=self.options.override_brake,
-            ),
-        )
+        return rules_of(self.file, override_brake=self.options.override_brake)
 
     # -- the one write path -------------------------------------------------------------------------------------
 
     def build(self, stage: Stage, inputs: dict[str, Fetched]) -> dict[str, Desired]:
         """The stage's desired rows by object class."""
-        wanting = [gap for read in inputs.values() for gap in read.gaps if gap.kind not in _NOTHING_AMISS]
-        self._read_by[stage.name] = (list(dict.fromkeys(wanting)), sum(read.requests for read in inputs.values()))
         return {desired.object_class.name: desired for desired in stage.build(inputs, self.context)}
 
     def preflight(self, desired: Mapping[str, Desired]) -> None:
@@ -260,14 +241,13 @@ class EndpointRun:
 
     def write(self, stage: str, desired: Desired) -> ClassReport:
         """Plan one object class, write the plan (unless dry), and report. Raises :class:`NetBoxError`."""
-        started, costs = time.monotonic(), self._netbox_costs()
+        started = time.monotonic()
         if self.braked:
             desired.coverage = NOTHING_COVERED
         if self.options.scope.vmids and desired.object_class.fixed:
             desired.rows.clear()
         made = plan(desired, self.state, self.rules)
         self._prove_absence(made)
-        self.names.learn(desired, made.creates)
         applied = Applied()
         self._tell(stage, made, 0)
         ended: str | None = None
@@ -288,12 +268,7 @@ class EndpointRun:
                 dry_run=self.options.dry_run,
                 seconds=time.monotonic() - started,
                 ended=ended,
-                names=self.names,
             )
-            report.netbox_requests, report.netbox_rows = (
-                after - before for after, before in zip(self._netbox_costs(), costs, strict=True)
-            )
-            report.gaps, report.proxmox_requests = self._read_by.get(stage, ([], 0))
             self.reports[report.object_class] = report
             self.braked = self.braked or bool(report.braked)
             self._tell(stage, made, report.created + report.updated, report)
@@ -315,16 +290,6 @@ class EndpointRun:
                 removals.kept.append(f"{item.label}: {gap.reason}")
         removals.marks = [mark for mark in removals.marks if mark.row_id not in hidden]
         removals.deletes = [item for item in removals.deletes if item.row_id not in hidden]
-
-    def _netbox_costs(self) -> tuple[int, int]:
-        """Requests to NetBox and rows read or written by this run until now."""
-        client = self.__dict__.get("netbox")
-        return (client.requests.total(), client.rows.total()) if client else (0, 0)
-
-    @cached_property
-    def names(self) -> Names:
-        """What rows are called in reports."""
-        return Names(self.state)
 
     def duplicates(self, item: ObjectClass) -> dict[tuple[Any, ...], list[int]]:
         """Identities of a class that several rows of NetBox hold."""
@@ -349,13 +314,25 @@ class EndpointRun:
         )
 
     def _ask_permission(self) -> None:
-        """Before the first write of a full run: may the token write every class? Costs one empty POST a class."""
+        """Before the first write of a full run: may the token do all that it may need? A request per action.
+
+        Raises :class:`NetBoxRefused` naming everything that is missing.
+        """
         if self._checked:
             return
         self._checked = True
-        if self.options.scope.is_full:
-            for path in dict.fromkeys(spec.path for spec in stages.specs(plugin=self.file.plugin)):
-                self.netbox.may_write(path)
+        if not self.options.scope.is_full:
+            return
+        wanted = needed_permissions(self.file)
+        asked = (self.connection.url, self.connection.token, wanted)
+        if asked in _PERMITTED:
+            return
+        lacking = permissions.missing(self.netbox, wanted, self.concurrency.netbox_max_concurrent)
+        if lacking:
+            token = self.netbox.own_token()
+            read_only = None if token is None else not token["write_enabled"]
+            raise NetBoxRefused(permissions.refusal(lacking, wanted, read_only=read_only))
+        _PERMITTED.add(asked)
 
     def _tell(self, stage: str, made: Plan, done: int, report: ClassReport | None = None) -> None:
         total = len(made.creates) + len(made.updates)

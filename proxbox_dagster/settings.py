@@ -109,7 +109,7 @@ class Settings:
         netbox = file.netbox
         return NetBoxConnection(
             url=netbox.url.rstrip("/"),
-            token=netbox.token.resolve("netbox.token"),
+            token=netbox.token.resolve("netbox.token", header=True),
             verify_ssl=_readable_ca(netbox.verify_ssl, "netbox.verify_ssl"),
             timeout=netbox.timeout,
             retry_budget=netbox.retry_budget,
@@ -130,7 +130,7 @@ class Settings:
             port=config.port,
             user=config.user,
             token_name=config.token_name,
-            token_value=config.token_value.resolve(f"{key}.token_value") if config.token_value else None,
+            token_value=config.token_value.resolve(f"{key}.token_value", header=True) if config.token_value else None,
             password=config.password.resolve(f"{key}.password") if config.password else None,
             verify_ssl=_readable_ca(config.verify_ssl, f"{key}.verify_ssl"),
             timeout=config.timeout,

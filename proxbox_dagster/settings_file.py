@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    field_validator,
     model_validator,
 )
 
@@ -48,8 +47,11 @@ class Secret(_Strict):
             raise ValueError("give exactly one of {env: NAME} and {file: PATH}")
         return self
 
-    def resolve(self, key: str) -> SecretStr:
-        """The secret's value. Raises :class:`SettingsError` when it is not set, not readable or empty."""
+    def resolve(self, key: str, *, header: bool = False) -> SecretStr:
+        """The secret's value. Raises :class:`SettingsError` when it is not set, not readable, empty or no secret.
+
+        ``header``: it is sent as an HTTP header, which takes no letters beyond ASCII.
+        """
         if self.env is not None:
             text, place = os.environ.get(self.env, ""), f"the environment variable {self.env}"
         else:
@@ -60,6 +62,9 @@ class Secret(_Strict):
                 raise SettingsError(f"{key}: {place} cannot be read ({error.strerror}).") from None
         if not text.strip():
             raise SettingsError(f"{key}: {place} is not set or empty; set it to the secret's value.")
+        if not text.strip().isprintable() or (header and not text.strip().isascii()):
+            # As an HTTP header it would be refused by an error that shows it, and so stand in logs.
+            raise SettingsError(f"{key}: {place} is not one line of plain characters; it must hold the secret alone.")
         return SecretStr(text.strip())
 
 
@@ -92,8 +97,21 @@ def _network(value: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
+def _like(pattern: str, problem: str) -> AfterValidator:
+    """Text of this pattern; ``problem`` is what the operator is told of any other."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
+
+
 class NetBoxConfig(_Strict):
-    url: str = Field(pattern=r"^https?://", description="NetBox's address, with https:// and a path if it has one")
+    url: Annotated[str, _like(r"https?://[^/\s@]+(/\S*)?", "no address such as https://netbox.example.org")] = Field(
+        description="NetBox's address, with https:// and a path if it has one"
+    )
     token: Secret
     verify_ssl: Verify = True
     timeout: float = Field(60.0, gt=0, description="seconds to wait for one answer")
@@ -102,10 +120,15 @@ class NetBoxConfig(_Strict):
 
 
 class EndpointConfig(_Strict):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: Annotated[
+        str,
+        _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', a letter or digit first"),
+    ] = Field(max_length=100)
     hosts: tuple[str, ...] = Field(min_length=1)
     port: int = Field(8006, ge=1, le=65535)
-    user: str = Field(pattern=r"^[^@\s]+@[^@\s!]+$", description="with its realm: netbox@pve")
+    user: Annotated[str, _like(r"[^@\s]+@[^@\s!]+", "no user with its realm, such as netbox@pve")] = Field(
+        description="with its realm: netbox@pve"
+    )
     token_name: str | None = None
     token_value: Secret | None = None
     password: Secret | None = None
@@ -209,20 +232,6 @@ class ScheduleConfig(_Strict):
     observe_seconds: int = Field(300, ge=30, description="pause between two looks at the sources")
 
 
-class ReportsConfig(_Strict):
-    """Where the full list of what each run changed is kept."""
-
-    path: str | None = Field(None, description="a folder or an fsspec URL; without it below the instance's storage")
-    keep: int = Field(50, ge=0, description="runs of each endpoint whose lists are kept; 0: none is written")
-
-    @field_validator("path")
-    @classmethod
-    def _no_secret(cls, value: str | None) -> str | None:
-        if value and re.search(r"//[^/@]*:[^/@]*@", value):
-            raise ValueError("the path is shown in the UI: leave user and password to the environment")
-        return value
-
-
 class SettingsFile(_Strict):
     """The keys of ``proxbox.yaml``."""
 
@@ -239,10 +248,6 @@ class SettingsFile(_Strict):
     addresses: AddressConfig = AddressConfig()
     concurrency: ConcurrencyConfig = Field(default_factory=lambda: ConcurrencyConfig.model_validate({}))
     schedules: ScheduleConfig = ScheduleConfig()
-    reports: ReportsConfig = ReportsConfig()
-    docs_url: str | None = Field(
-        None, pattern=r"^https?://", description="where the folder docs of this project can be read; linked in the UI"
-    )
     owners: tuple[str, ...] = Field((), description="Dagster owners of the assets: mail addresses or team:NAME")
     failure_webhook: str | None = None
 

@@ -125,7 +125,7 @@ def test_missing_privilege_is_named_with_the_line_that_grants_it(simulator: Prox
         client.get("/nodes/pve1/qemu/100/config")
     error = caught.value
     assert (error.privilege, error.object_path, error.status) == ("VM.Audit", "/vms/100", 403)
-    assert "pveum acl modify /vms/100 --users sync@pve --tokens 'sync@pve!netbox' --roles PVEAuditor" in str(error)
+    assert "pveum acl modify /vms/100 --users sync@pve --tokens 'sync@pve!netbox' --roles ProxboxSync" in str(error)
 
 
 @pytest.mark.parametrize(

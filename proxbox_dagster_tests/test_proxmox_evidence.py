@@ -95,7 +95,7 @@ def test_scenario_10_hidden_guest_is_a_gap_with_its_privilege(
         assert gap is not None
         assert gap.kind is GapKind.PERMISSION
         assert "VM.Audit on /vms/100" in gap.reason
-        assert "pveum acl modify /vms/100 --users sync@pve --tokens 'sync@pve!netbox' --roles PVEAuditor" in gap.reason
+        assert "pveum acl modify /vms/100 --users sync@pve --tokens 'sync@pve!netbox' --roles ProxboxSync" in gap.reason
     assert "qemu/100" not in guests(session.fetched("guests"))
     assert session.fetched("guests").gap("guest", "qemu/101") is None
 

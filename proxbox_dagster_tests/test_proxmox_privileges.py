@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from proxbox_dagster.demo.proxmox import ProxmoxSimulator, load_cluster
 from proxbox_dagster.facts import Gap, GapKind
 from proxbox_dagster.proxmox.credentials import Credentials
-from proxbox_dagster.proxmox.grants import grant
+from proxbox_dagster.proxmox.grants import grant, setup_lines
 from proxbox_dagster.proxmox.privileges import NEEDS, PrivilegeProof, Privileges
 from proxbox_dagster.proxmox.sources import SOURCES
 
@@ -110,12 +111,23 @@ def test_privileges_that_cannot_be_read() -> None:
     assert "cannot be proved: status 501" in gap.reason
 
 
-def test_the_line_that_grants() -> None:
-    assert grant("/vms", ["VM.Audit"], "u@pve", None) == "pveum acl modify /vms --users u@pve --roles PVEAuditor"
-    assert grant("/", ["VM.Backup", "Datastore.AllocateSpace"], "u@pve", "t") == (
-        "pveum role add ProxboxSyncBackups --privs 'Datastore.AllocateSpace,VM.Backup'; "
-        "pveum acl modify / --users u@pve --tokens 'u@pve!t' --roles ProxboxSyncBackups"
+def test_the_line_that_grants_gives_the_whole_role() -> None:
+    """An entry on a path replaces what comes down from above: with one privilege it would take the others away."""
+    privs = "Datastore.AllocateSpace,Datastore.Audit,Pool.Audit,SDN.Audit,Sys.Audit,VM.Audit,VM.Backup"
+    assert grant("/vms", ["VM.Audit"], "u@pve", None) == (
+        f"pveum role add ProxboxSync --privs '{privs}' || pveum role modify ProxboxSync --privs '{privs}' --append 1; "
+        "pveum acl modify /vms --users u@pve --roles ProxboxSync"
     )
+    with_agent = grant("/vms/100", ["VM.Monitor"], "u@pve", "t")
+    assert with_agent.endswith("pveum acl modify /vms/100 --users u@pve --tokens 'u@pve!t' --roles ProxboxSync")
+    assert f"--privs '{privs},VM.Monitor'" in with_agent
+
+
+def test_the_documented_role_is_the_one_of_the_code() -> None:
+    operations = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    for line in setup_lines("netbox@pve", "sync"):
+        assert f"# {line}\n" in operations
+    assert "`VM.Monitor` instead of `VM.GuestAgent.Audit`" in " ".join(operations.split())
 
 
 @pytest.fixture

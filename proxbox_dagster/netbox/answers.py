@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from pynetbox.core.query import AllocationError, ContentError, RequestError
 
-from proxbox_dagster.netbox.errors import NetBoxRefused, NotNetBox, RowsRefused
+from proxbox_dagster.netbox.errors import NetBoxForbidden, NetBoxRefused, NotNetBox, RowsRefused
 from proxbox_dagster.settings import NetBoxConnection
 
 DROPPED = 2.0
@@ -90,7 +90,7 @@ def _refusal(connection: NetBoxConnection, where: str, path: str, answer: reques
             f"{where}: HTTP {code} {answer.reason}", sent=code != 429, wait=_retry_after(answer), settle=settle
         )
     if code in (401, 403):
-        return NetBoxRefused(_forbidden(connection, where, path, answer))
+        return NetBoxForbidden(_forbidden(connection, where, path, answer))
     if code in (400, 409):
         return _rows_refused(where, answer)
     if code == 413:
@@ -100,18 +100,21 @@ def _refusal(connection: NetBoxConnection, where: str, path: str, answer: reques
             f"NetBox at {connection.url} does not know /api/{path}/; check netbox.url, "
             "and that the plugin netbox-proxbox is installed (or set 'plugin: off')."
         )
+    if answer.ok and answer.content.lstrip()[:1] in (b"{", b"["):
+        return Passing(f"{where}: an answer that is cut off", sent=True)
     if answer.ok:
         return NotNetBox(f"{connection.url} answers, but not with NetBox's JSON; check netbox.url.")
+    if path == "status":
+        return NotNetBox(f"{connection.url} is no NetBox (HTTP {code} {answer.reason}); check netbox.url.")
     return NetBoxRefused(f"{where}: HTTP {code} {answer.reason}: {_reasons(answer)}")
 
 
 def _forbidden(connection: NetBoxConnection, where: str, path: str, answer: requests.Response) -> str:
-    detail = _reasons(answer)
-    if "token" in detail.lower() and "invalid" in detail.lower():
-        return f"NetBox at {connection.url} does not accept the token; set netbox.token to a valid one."
-    if "write" in detail.lower() and "token" in detail.lower():
-        return f"NetBox's token is read-only ({detail}); enable write for it in NetBox."
-    return f"{where} is not permitted ({detail}); grant the token's user view, add, change and delete on {path}."
+    detail = _reasons(answer).rstrip(".")
+    if path == "status" or "token" in detail.lower() or "authenticat" in detail.lower():
+        # Whoever is known may read the status. The detail says why not: invalid, expired, not from this address, ...
+        return f"NetBox at {connection.url} does not accept the token ({detail}); set netbox.token to a valid one."
+    return f"{where} is not permitted ({detail}); grant it to the token's user (docs/operations.md lists all)."
 
 
 def _rows_refused(where: str, answer: requests.Response) -> RowsRefused:

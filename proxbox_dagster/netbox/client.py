@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import pynetbox
 import requests
 from packaging.version import InvalidVersion, Version
 from pynetbox.core.query import Request
@@ -25,6 +24,7 @@ from tenacity.stop import stop_before_delay
 from proxbox_dagster.connections import Connections
 from proxbox_dagster.netbox.answers import DROPPED, Passing, asked
 from proxbox_dagster.netbox.errors import (
+    NetBoxForbidden,
     NetBoxRefused,
     NetBoxUnreachable,
     NotNetBox,
@@ -158,12 +158,39 @@ class NetBoxClient:
         self._try("DELETE", path, lambda: self._request(path).delete(payload), repeat=True)
         self._count("DELETE", path, len(ids), requests_too=False)
 
-    def may_write(self, path: str) -> None:
-        """Ask NetBox, by an empty list, whether the token may add rows here. Writes nothing.
+    def may(self, action: str, path: str) -> bool:
+        """Ask NetBox, by a request without rows, whether the token may do this here. Writes nothing.
 
-        Raises :class:`NetBoxRefused` naming the model and the permission.
+        ``action``: view, add, change or delete. Raises :class:`NetBoxError` for any other trouble.
         """
-        self._try("POST", path, lambda: self._request(path).post([]), repeat=True)
+        calls: dict[str, tuple[str, Callable[[], Any]]] = {
+            "view": ("GET", lambda: self._request(path)._make_call("get", add_params={"id": 0, "fields": "id"})),
+            "add": ("POST", lambda: self._request(path).post([])),
+            "change": ("PATCH", lambda: self._request(path).patch([])),
+            "delete": ("DELETE", lambda: self._request(path).delete([])),
+        }
+        method, call = calls[action]
+        try:
+            self._try(method, path, call, repeat=True)
+        except NetBoxForbidden:
+            return False
+        except RowsRefused:
+            return True  # it looked at the (missing) rows, which it does only when it may
+        return True
+
+    def own_token(self) -> dict[str, Any] | None:
+        """NetBox's row of the token in use (``write_enabled``, ``expires``, ...); ``None`` where it cannot be told.
+
+        Users see their own tokens by default. A token of version 1 shows nothing by which to find it.
+        """
+        token = self.connection.token.get_secret_value()
+        if not token.startswith("nbt_"):
+            return None
+        try:
+            rows = self.read("users/tokens", {"key": token.removeprefix("nbt_").partition(".")[0]})
+        except NetBoxForbidden:
+            return None
+        return rows[0] if len(rows) == 1 else None
 
     def _with_message(self, row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "changelog_message": f"proxbox run {self.run_id}"} if self.run_id else row
@@ -175,13 +202,8 @@ class NetBoxClient:
 
         Raises :class:`NetBoxRefused` for what is no NetBox, a wrong token, an unsupported version, a missing plugin.
         """
-        api = pynetbox.api(self.connection.url, token=self.connection.token.get_secret_value())
-
-        def ask() -> Any:
-            api.http_session = self._session
-            return api.status()
-
-        status = self._try("GET", "status", ask, repeat=True)
+        # Not pynetbox's status(): it takes a redirect or a web page for an answer that is cut off.
+        status = self._try("GET", "status", lambda: self._request("status")._make_call("get"), repeat=True)
         text = status.get("netbox-version") if isinstance(status, dict) else None
         if not text:
             raise NetBoxRefused(f"{self.connection.url} is no NetBox (no version in /api/status/); check netbox.url.")

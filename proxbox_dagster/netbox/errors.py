@@ -19,6 +19,10 @@ class NotNetBox(NetBoxRefused):
     """What answers is no NetBox, or something in front of it: a web page instead of JSON."""
 
 
+class NetBoxForbidden(NetBoxRefused):
+    """The token may not do this: NetBox's 401 or 403."""
+
+
 class RowsRefused(NetBoxError):
     """NetBox's 400 (or 409) to a list of rows: nothing of it was written.
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from ..facts import Gap, GapKind, guest_key
 from .credentials import Credentials
-from .grants import grant
+from .grants import AGENT, AGENT_BEFORE_9, grant
 from .parse.values import to_bool
 
 AnyOf = tuple[tuple[str, ...], ...]
@@ -42,11 +42,10 @@ _STORAGES = Need(
 )
 _AGENT = Need(
     "/vms",
-    (("VM.GuestAgent.Audit",), ("VM.GuestAgent.Unrestricted",), ("VM.Monitor",)),
+    ((AGENT,), ("VM.GuestAgent.Unrestricted",), (AGENT_BEFORE_9,)),
     "guest",
     "the guest agent may not be asked",
 )
-AGENT_BEFORE_9: Final = "VM.Monitor"
 
 NEEDS: Final[Mapping[str, tuple[Need, ...]]] = {
     "storage": (_STORAGES,),
@@ -81,6 +80,12 @@ NEEDS: Final[Mapping[str, tuple[Need, ...]]] = {
 
 BACKUP: Final = Need("/vms", (("VM.Backup",),), "guest", "backups of guests are left out of lists without a word")
 """Needed for backups besides the storage's privilege, except where Datastore.Allocate is held."""
+
+
+POOLS: Final = Need(
+    "/pool", (("Pool.Audit",),), "other", "pools are not told: what a backup job of a pool takes is not observed"
+)
+"""Nothing is left out of a list without it; one field of a guest is."""
 
 
 class Privileges:
@@ -140,6 +145,13 @@ class PrivilegeProof:
         if source == "storage_content" and not self.privileges.propagates("/storage", (("Datastore.Allocate",),)):
             found += self._gaps(BACKUP, self.privileges, release)
         return found
+
+    def everything_missing(self, release: str | None = None) -> list[str]:
+        """A line for each privilege that any source lacks, with the ``pveum`` line that grants it."""
+        found = [gap for name in NEEDS for gap in self.gaps(name, release)]
+        if self.privileges is not None:
+            found += self._gaps(POOLS, self.privileges, release)
+        return list(dict.fromkeys(gap.reason for gap in found))
 
     def asks_agent(self, vmid: int) -> bool:
         """Whether the guest agent of this guest may be asked."""

@@ -195,7 +195,6 @@ PROXMOX_CLUSTER = ModelSpec(
         TAGS,
     ),
     plugin=True,
-    list_page="/api/plugins/proxbox/proxmox-clusters/",
     unique=(UniqueKey(("name", "endpoint"), "name"),),
     removal="ignore",
 )
@@ -221,7 +220,6 @@ PROXMOX_NODE = ModelSpec(
         TAGS,
     ),
     plugin=True,
-    list_page="/api/plugins/proxbox/proxmox-nodes/",
     unique=(UniqueKey(("name", "endpoint"), "name"),),
     removal="delete",
 )
@@ -241,7 +239,6 @@ CLUSTER_SYNC_STATE = ModelSpec(
         TAGS,
     ),
     plugin=True,
-    pages=False,
     unique=(UniqueKey(("cluster",), "cluster_id"),),
     label="proxmox_cluster_name",
     removal="ignore",
@@ -266,7 +263,6 @@ DEVICE_SYNC_STATE = ModelSpec(
         TAGS,
     ),
     plugin=True,
-    pages=False,
     unique=(UniqueKey(("device",), "device_id"),),
     label="proxmox_node_name",
     removal="delete",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr, ValidationError
 
 from proxbox_dagster.demo.proxmox import Cluster, ProxmoxSimulator
 from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.rules import needed_permissions
 from proxbox_dagster.run import Progress
-from proxbox_dagster.settings import load_settings
+from proxbox_dagster.settings import SettingsFile, load_settings
 from proxbox_dagster.sync import Order, sync_endpoints
+from proxbox_dagster_tests.support.least import ObjectPermission, grouped
 
 
 class Silent:
@@ -49,6 +53,8 @@ class Lab:
         self._stack = ExitStack()
         self._monkeypatch = monkeypatch
         self._flavour = "9.1"
+        self._allowed: list[ObjectPermission] = []
+        self._users = 0
 
     def __enter__(self) -> Lab:
         for name, cluster in self.clusters.items():
@@ -57,7 +63,6 @@ class Lab:
             self.simulators[name] = simulator
         self._monkeypatch.delenv("DAGSTER_HOME", raising=False)
         self._monkeypatch.setenv("PROXBOX_CONFIG", str(self.folder / "proxbox.yaml"))
-        self._monkeypatch.setenv("LAB_NETBOX_TOKEN", self.netbox.token)
         self.configure()
         return self
 
@@ -88,8 +93,18 @@ class Lab:
         self.save()
 
     def save(self) -> None:
-        """Write ``self.settings`` as it is now."""
+        """Write ``self.settings`` as it is now, and allow the token what these settings need and nothing else."""
+        with suppress(ValidationError):
+            self._allow(grouped(needed_permissions(SettingsFile.model_validate(self.settings))))
         (self.folder / "proxbox.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
+
+    def _allow(self, permissions: list[ObjectPermission]) -> None:
+        """Runs are no superuser's: the token is of a user with the documented permissions."""
+        if permissions != self._allowed:
+            self._allowed = permissions
+            self._users += 1
+            token = self.netbox.make_token(f"proxbox-{self._users}", permissions=permissions)
+            self._monkeypatch.setenv("LAB_NETBOX_TOKEN", token)
 
     def sync(self, **order: Any) -> dict[str, Any]:
         """One run over all endpoints, or as ``order`` narrows it (fields of :class:`Order`)."""
@@ -121,12 +136,13 @@ class Lab:
 
     def rows(self, path: str, **filters: Any) -> list[dict[str, Any]]:
         """Rows of NetBox, past every cache."""
-        client = NetBoxClient(load_settings().netbox_connection())
+        client = self.client()
         try:
             return client.read(path, filters)
         finally:
             client.close()
 
     def client(self) -> NetBoxClient:
-        """A client for what a person does in NetBox during a test; close it."""
-        return NetBoxClient(load_settings().netbox_connection())
+        """A superuser's client, for what a person does in NetBox during a test; close it."""
+        connection = load_settings().netbox_connection()
+        return NetBoxClient(replace(connection, token=SecretStr(self.netbox.token)))
