@@ -1,6 +1,7 @@
 """The table of stages turned into Dagster: source assets that are observed, and one op of assets per stage."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -8,45 +9,67 @@ import dagster as dg
 from proxbox_dagster import stages
 from proxbox_dagster.automation import changed_at_the_source
 from proxbox_dagster.checks import accounted_check, check_specs, has_identity_check, identity_check
+from proxbox_dagster.code_version import code_version
 from proxbox_dagster.facts import Fetched
 from proxbox_dagster.failures import spoken
 from proxbox_dagster.keys import SUMMARY_STEP, class_key, source_key
+from proxbox_dagster.metadata import MAX_TEXT, gaps_table, grouped_gaps
 from proxbox_dagster.netbox.spec import Desired, ObjectClass
 from proxbox_dagster.proxmox.sources import SOURCES, Source, data_version
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.run import EndpointRun
+from proxbox_dagster.stages.mapping_doc import anchor, heading
 from proxbox_dagster.stages.stage import Stage
 
-CODE_VERSION = "1"
-"""Raised when a mapping changes what it writes, so that the UI shows what is out of date."""
+
+@dataclass(frozen=True)
+class Look:
+    """What the settings say of how assets appear in the UI."""
+
+    owners: list[str] = field(default_factory=list)
+    freshness: dg.FreshnessPolicy | None = None
+    docs_url: str | None = None
+
+    def docs(self, title: str | None = None) -> dg.MetadataValue[Any]:
+        """Where to read on: a link if the settings know where docs/ is served, else file and heading."""
+        if self.docs_url is None:
+            return dg.MetadataValue.text(f"docs/mapping.md{f', {title}' if title else ''}")
+        fragment = f"#{anchor(title)}" if title else ""
+        return dg.MetadataValue.url(f"{self.docs_url.rstrip('/')}/mapping.md{fragment}")
+
 
 # -- sources ----------------------------------------------------------------------------------------------------
 
 
-def _source_spec(source: Source, partitions: dg.PartitionsDefinition[str], owners: list[str]) -> dg.AssetSpec:
+def _source_spec(source: Source, partitions: dg.PartitionsDefinition[str], look: Look) -> dg.AssetSpec:
     columns = [dg.TableColumn(column.name, column.type, description=column.description) for column in source.columns]
+    readers = [stage for stage in stages.STAGES if source.name in stage.sources]
     spec = dg.AssetSpec(
         source_key(source.name),
-        description=f"{source.description}\n\nProxmox: `GET {source.path}`. Needs {source.privilege}.",
+        description=f"{source.description}\n\n"
+        f"Proxmox: `GET {source.path}`, once per {source.per}. Needs {source.privilege}.\n\n"
+        f"Read by {', '.join(f'stage {stage.number} ({stage.title.lower()})' for stage in readers)}.",
         group_name="proxmox",
         kinds={"proxmox"},
-        owners=owners,
+        owners=look.owners,
         partitions_def=partitions,
+        tags={"proxbox/stage": readers[0].name},
         metadata={
             "dagster/column_schema": dg.TableSchema(columns=columns),
             "path": source.path,
             "privilege": source.privilege,
+            "docs": look.docs(readers[0].heading),
         },
     )
     return spec.with_io_manager_key("proxmox_io")
 
 
-def source_assets(partitions: dg.PartitionsDefinition[str], owners: list[str]) -> dg.AssetsDefinition:
+def source_assets(partitions: dg.PartitionsDefinition[str], look: Look) -> dg.AssetsDefinition:
     """All sources in one op: they share a session, and what is shared between them is read once."""
 
     @dg.multi_observable_source_asset(
         name="read_proxmox",
-        specs=[_source_spec(source, partitions, owners) for source in SOURCES.values()],
+        specs=[_source_spec(source, partitions, look) for source in SOURCES.values()],
         can_subset=True,
         required_resource_keys={"proxbox"},
     )
@@ -76,42 +99,45 @@ def _observed(fetched: Fetched) -> dict[str, Any]:
         "seconds": round(fetched.seconds, 3),
         "complete": fetched.complete,
     }
-    errors = [gap for gap in fetched.gaps if gap.is_error]
     if fetched.gaps:
         data["not_observed"] = len(fetched.gaps)
-        shown = errors or list(fetched.gaps)
-        lines = [f"- {gap.level} {gap.name}: {gap.kind}: {gap.reason}" for gap in shown[:50]]
-        data["gaps"] = dg.MetadataValue.md("\n".join(lines))
+        wanting = [gap for gap in fetched.gaps if gap.is_error] or list(fetched.gaps)
+        lines = [f"{where}: {reason}" for reason, where in grouped_gaps(wanting)]
+        if any(gap.is_error for gap in wanting):
+            data["attention"] = "; ".join(lines)[:MAX_TEXT]
+        data["gaps"] = dg.MetadataValue.md(gaps_table(wanting))
     return data
 
 
 # -- stages -----------------------------------------------------------------------------------------------------
 
 
-def _class_out(stage: Stage, item: ObjectClass, owners: list[str], freshness: dg.FreshnessPolicy | None) -> dg.AssetOut:
+def _class_out(stage: Stage, item: ObjectClass, look: Look) -> dg.AssetOut:
     spec = item.spec
     columns = [
         dg.TableColumn(entry.name, str(entry.kind), description=f"{entry.source}; {entry.conversion} ({entry.policy})")
         for entry in spec.fields
     ]
+    plugin = " of the plugin netbox-proxbox" if spec.plugin else ""
     return dg.AssetOut(
         key=class_key(item.name),
-        description=f"{item.description}\n\nNetBox model `{spec.model}`, `/api/{spec.path}/`. "
-        f"Fields and their rules: docs/mapping.md, stage {stage.number}.",
+        description=f"**{item.title}.** {item.description}\n\n"
+        f"Stage {stage.number} ({stage.title.lower()}). NetBox model `{spec.model}`{plugin}, `/api/{spec.path}/`. "
+        f"One row for each {', '.join(spec.identity)}.",
         group_name=stage.group,
         kinds={"netbox"},
-        owners=owners,
+        owners=look.owners,
         io_manager_key="netbox_io",
-        code_version=CODE_VERSION,
+        code_version=code_version(stage, item),
         is_required=False,
         automation_condition=changed_at_the_source(),
-        freshness_policy=freshness,
+        freshness_policy=look.freshness,
         tags={"proxbox/stage": stage.name},
         metadata={
             "dagster/column_schema": dg.TableSchema(columns=columns),
             "dagster/table_name": spec.model,
             "stage": stage.number,
-            "identity": ", ".join(spec.identity),
+            "docs": look.docs(heading(item)),
         },
     )
 
@@ -119,8 +145,7 @@ def _class_out(stage: Stage, item: ObjectClass, owners: list[str], freshness: dg
 def stage_assets(
     stage: Stage,
     partitions: dg.PartitionsDefinition[str],
-    owners: list[str],
-    freshness: dg.FreshnessPolicy | None = None,
+    look: Look,
     *,
     plugin: bool,
 ) -> dg.AssetsDefinition | None:
@@ -133,7 +158,7 @@ def stage_assets(
     @dg.multi_asset(
         name=stage.name,
         description=f"Stage {stage.number}: {stage.description}",
-        outs={item.name: _class_out(stage, item, owners, freshness) for item in classes},
+        outs={item.name: _class_out(stage, item, look) for item in classes},
         ins={source: dg.AssetIn(source_key(source)) for source in stage.sources},
         deps=upstream,
         can_subset=True,

@@ -9,7 +9,7 @@ import dagster as dg
 # multi_observable_source_asset is marked beta; the warning at each import tells an operator nothing.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
-from proxbox_dagster.assets import source_assets, stage_assets  # noqa: E402
+from proxbox_dagster.assets import Look, source_assets, stage_assets  # noqa: E402
 from proxbox_dagster.jobs import jobs  # noqa: E402
 from proxbox_dagster.netbox.io_manager import netbox_io_manager  # noqa: E402
 from proxbox_dagster.proxmox.io_manager import proxmox_io_manager  # noqa: E402
@@ -27,12 +27,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     plugin = settings.file.plugin if settings.file else True
     owners = list(settings.file.owners) if settings.file else []
     clock = settings.file.schedules if settings.file else ScheduleConfig.model_validate({})
-    freshness = freshness_of(clock)
-    stages = [stage_assets(stage, partitions, owners, freshness, plugin=plugin) for stage in STAGES]
+    look = Look(owners, freshness_of(clock), settings.file.docs_url if settings.file else None)
+    stages = [stage_assets(stage, partitions, look, plugin=plugin) for stage in STAGES]
     names = [item.name for item in object_classes(plugin=plugin)]
     return dg.Definitions(
         assets=[
-            source_assets(partitions, owners),
+            source_assets(partitions, look),
             *(stage for stage in stages if stage is not None),
             run_summary_asset(names, partitions, owners),
         ],

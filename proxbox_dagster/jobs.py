@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -10,6 +11,7 @@ from proxbox_dagster.keys import SUMMARY_KEY, class_key, source_key
 from proxbox_dagster.proxmox.sources import SOURCES
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster.stages.stage import Stage
+from proxbox_dagster.summary import tell_failed_run
 
 FULL_UPDATE = "full_update"
 OBSERVE = "observe_proxmox"
@@ -34,31 +36,35 @@ def guest_stages() -> list[Stage]:
     return [stage for stage in STAGES if stage.name in GUEST_STAGES]
 
 
+def _job(name: str, **arguments: Any) -> dg.UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(name, hooks={tell_failed_run}, **arguments)
+
+
 def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.UnresolvedAssetJobDefinition]:
     """Every job, each per endpoint partition."""
-    whole = dg.define_asset_job(
+    whole = _job(
         FULL_UPDATE,
         selection=dg.AssetSelection.all(include_sources=True),
         description="Observes Proxmox and brings all of NetBox's objects of one endpoint true to it.",
     )
-    observe = dg.define_asset_job(
+    observe = _job(
         OBSERVE,
         selection=dg.AssetSelection.assets(*(source_key(name) for name in SOURCES)),
         description="Only reads Proxmox and notes what has changed there.",
     )
-    guests = dg.define_asset_job(
+    guests = _job(
         SYNC_GUESTS,
         selection=stage_selection([stage.name for stage in guest_stages()], plugin=plugin),
         description="Syncs single guests now: give their VMIDs in the launchpad under resources: proxbox: config.",
         config={"resources": {"proxbox": {"config": {"vmids": []}}}},
     )
-    quick = dg.define_asset_job(
+    quick = _job(
         QUICK_UPDATE,
         selection=stage_selection(QUICK_STAGES, plugin=plugin),
         description="Guests, their interfaces and addresses; leaves out what changes by the day.",
     )
     single = [
-        dg.define_asset_job(
+        _job(
             f"sync_{stage.name}",
             selection=stage_selection([stage.name], plugin=plugin),
             description=f"Stage {stage.number} alone: {stage.description}",

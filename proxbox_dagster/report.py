@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from proxbox_dagster.facts import Gap
 from proxbox_dagster.netbox.apply import Applied
 from proxbox_dagster.netbox.changes import Conflict, Create, Plan, Update
+from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, MEMORY_FIELD, Skip
-from proxbox_dagster.netbox.values import shown
 
 COUNTS = ("seen", "created", "updated", "unchanged", "marked", "deleted", "skipped", "failed")
 """The counts of a class in a run, in the order in which people read them.
@@ -58,6 +59,15 @@ class ClassReport:
     failures: list[Skip] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    """What the stage's sources could not show and somebody may want to mend; the same for all classes of a stage."""
+    ended: str | None = None
+    """Why the writing ended early, where it did."""
+    netbox_requests: int = 0
+    netbox_rows: int = 0
+    """Rows read from or written to NetBox for this class; what an earlier class has read is not read again."""
+    proxmox_requests: int = 0
+    """What the stage's sources cost in this run, shared with every other stage that reads them."""
     duration_seconds: float = 0.0
 
     @property
@@ -82,7 +92,14 @@ class ClassReport:
 
 
 def report_of(
-    stage: str, plan: Plan, applied: Applied, *, dry_run: bool, seconds: float, ended: str | None = None
+    stage: str,
+    plan: Plan,
+    applied: Applied,
+    *,
+    dry_run: bool,
+    seconds: float,
+    ended: str | None = None,
+    names: Names | None = None,
 ) -> ClassReport:
     """The report of a plan and what became of it (all of it, where nothing was to be written).
 
@@ -103,13 +120,26 @@ def report_of(
         waiting=removals.waiting,
         braked=removals.braked,
         planned_seen=plan.seen,
-        changes=changes_of(plan, applied, dry_run=dry_run),
+        changes=changes_of(plan, applied, dry_run=dry_run, names=names or Names()),
         skips=[*plan.skips, *(_not_reached(plan, applied, ended) if ended else ())],
         failures=[*plan.failures, *applied.failed],
-        conflicts=list(plan.conflicts),
+        conflicts=_conflicts(plan, names or Names()),
         notes=[*plan.notes, *applied.notes, *(f"kept: {line}" for line in removals.kept)],
+        ended=ended,
         duration_seconds=round(seconds, 3),
     )
+
+
+def _conflicts(plan: Plan, names: Names) -> list[Conflict]:
+    fields = plan.object_class.spec.by_name
+    return [
+        replace(
+            item,
+            netbox=names.value(fields.get(item.field), None, item.netbox),
+            proxmox=names.value(fields.get(item.field), None, item.proxmox),
+        )
+        for item in plan.conflicts
+    ]
 
 
 def _not_reached(plan: Plan, applied: Applied, ended: str) -> list[Skip]:
@@ -126,28 +156,28 @@ def _not_reached(plan: Plan, applied: Applied, ended: str) -> list[Skip]:
     return left
 
 
-def changes_of(plan: Plan, applied: Applied, *, dry_run: bool) -> list[Change]:
-    """Field by field, what was (or would be) written."""
+def changes_of(plan: Plan, applied: Applied, *, dry_run: bool, names: Names) -> list[Change]:
+    """Field by field, what was (or would be) written; what goes away first, what is new last."""
     spec = plan.object_class.spec
-    created: Sequence[tuple[Any, int | None]] = [(item, None) for item in plan.creates] if dry_run else applied.created
     changes: list[Change] = []
-    for item, row_id in created:
-        page = spec.page(row_id) if row_id else None
-        for name, value in item.values.items():
-            if name not in NOT_SHOWN:
-                changes.append(Change(item.row.label, "create", name, "—", shown(value), row_id, page, item.row.link))
+    for gone in plan.removals.deletes if dry_run else applied.deleted:
+        changes.append(Change(gone.label, "delete", "—", "—", "—", gone.row_id, spec.page(gone.row_id), None))
+    for mark in plan.removals.marks if dry_run else applied.marked:
+        for name, (before, after) in mark.changes.items():
+            old, new = (names.value(spec.by_name.get(name), None, value) for value in (before, after))
+            changes.append(Change(mark.label, "mark", name, old, new, mark.row_id, spec.page(mark.row_id), None))
     for update in [*plan.retires, *plan.updates] if dry_run else [*applied.retired, *applied.updated]:
         action = "adopt" if update.adopted else "update"
         row_id = update.row_id or None  # a dry run knows no id of a row that is still to be made
         page = spec.page(update.row_id) if row_id else None
         for name, (before, after) in update.changes.items():
-            changes.append(
-                Change(update.row.label, action, name, shown(before), shown(after), row_id, page, update.row.link)
-            )
-    for mark in plan.removals.marks if dry_run else applied.marked:
-        for name, (before, after) in mark.changes.items():
-            page = spec.page(mark.row_id)
-            changes.append(Change(mark.label, "mark", name, shown(before), shown(after), mark.row_id, page, None))
-    for gone in plan.removals.deletes if dry_run else applied.deleted:
-        changes.append(Change(gone.label, "delete", "—", "—", "—", gone.row_id, spec.page(gone.row_id), None))
+            old, new = (names.value(spec.by_name.get(name), update.row, value) for value in (before, after))
+            changes.append(Change(update.row.label, action, name, old, new, row_id, page, update.row.link))
+    created: Sequence[tuple[Any, int | None]] = [(item, None) for item in plan.creates] if dry_run else applied.created
+    for item, new_id in created:
+        page = spec.page(new_id) if new_id else None
+        for name, value in item.values.items():
+            if name not in NOT_SHOWN:
+                after = names.value(spec.by_name.get(name), item.row, value)
+                changes.append(Change(item.row.label, "create", name, "—", after, new_id, page, item.row.link))
     return changes

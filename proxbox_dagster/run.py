@@ -10,20 +10,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from pydantic import SecretStr
 
 from proxbox_dagster import stages
-from proxbox_dagster.facts import Fetched
+from proxbox_dagster.facts import Fetched, Gap, GapKind
 from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox import permissions
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxRefused, RunEnded
+from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.removal import Mark, Removal
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass
@@ -45,6 +46,9 @@ TASK_OVERLAP = 3600.0
 
 HISTORY_WINDOW = timedelta(days=7)
 """How far back from the newest row a class that grows for ever is read."""
+
+_NOTHING_AMISS = (GapKind.NOT_APPLICABLE, GapKind.OUT_OF_SCOPE)
+"""Gaps that nobody can or wants to mend."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,9 @@ class EndpointRun:
         self.braked = False
         """Set once the brake has stopped a removal: no further class removes anything in this run."""
         self.cancelled = False
+        self.started = datetime.now(UTC)
+        self._read_by: dict[str, tuple[list[Gap], int]] = {}
+        """By stage: what its sources could not show, and the requests that they cost."""
 
     # -- one run at a time --------------------------------------------------------------------------------------
 
@@ -218,6 +225,8 @@ class EndpointRun:
 
     def build(self, stage: Stage, inputs: dict[str, Fetched]) -> dict[str, Desired]:
         """The stage's desired rows by object class."""
+        wanting = [gap for read in inputs.values() for gap in read.gaps if gap.kind not in _NOTHING_AMISS]
+        self._read_by[stage.name] = (list(dict.fromkeys(wanting)), sum(read.requests for read in inputs.values()))
         return {desired.object_class.name: desired for desired in stage.build(inputs, self.context)}
 
     def preflight(self, desired: Mapping[str, Desired]) -> None:
@@ -241,13 +250,14 @@ class EndpointRun:
 
     def write(self, stage: str, desired: Desired) -> ClassReport:
         """Plan one object class, write the plan (unless dry), and report. Raises :class:`NetBoxError`."""
-        started = time.monotonic()
+        started, costs = time.monotonic(), self._netbox_costs()
         if self.braked:
             desired.coverage = NOTHING_COVERED
         if self.options.scope.vmids and desired.object_class.fixed:
             desired.rows.clear()
         made = plan(desired, self.state, self.rules)
         self._prove_absence(made)
+        self.names.learn(desired, made.creates)
         applied = Applied()
         self._tell(stage, made, 0)
         ended: str | None = None
@@ -268,7 +278,12 @@ class EndpointRun:
                 dry_run=self.options.dry_run,
                 seconds=time.monotonic() - started,
                 ended=ended,
+                names=self.names,
             )
+            report.netbox_requests, report.netbox_rows = (
+                after - before for after, before in zip(self._netbox_costs(), costs, strict=True)
+            )
+            report.gaps, report.proxmox_requests = self._read_by.get(stage, ([], 0))
             self.reports[report.object_class] = report
             self.braked = self.braked or bool(report.braked)
             self._tell(stage, made, report.created + report.updated, report)
@@ -290,6 +305,16 @@ class EndpointRun:
                 removals.kept.append(f"{item.label}: {gap.reason}")
         removals.marks = [mark for mark in removals.marks if mark.row_id not in hidden]
         removals.deletes = [item for item in removals.deletes if item.row_id not in hidden]
+
+    def _netbox_costs(self) -> tuple[int, int]:
+        """Requests to NetBox and rows read or written by this run until now."""
+        client = self.__dict__.get("netbox")
+        return (client.requests.total(), client.rows.total()) if client else (0, 0)
+
+    @cached_property
+    def names(self) -> Names:
+        """What rows are called in reports."""
+        return Names(self.state)
 
     def duplicates(self, item: ObjectClass) -> dict[tuple[Any, ...], list[int]]:
         """Identities of a class that several rows of NetBox hold."""

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    field_validator,
     model_validator,
 )
 
@@ -232,6 +233,20 @@ class ScheduleConfig(_Strict):
     observe_seconds: int = Field(300, ge=30, description="pause between two looks at the sources")
 
 
+class ReportsConfig(_Strict):
+    """Where the full list of what each run changed is kept."""
+
+    path: str | None = Field(None, description="a folder or an fsspec URL; without it below the instance's storage")
+    keep: int = Field(50, ge=0, description="runs of each endpoint whose lists are kept; 0: none is written")
+
+    @field_validator("path")
+    @classmethod
+    def _no_secret(cls, value: str | None) -> str | None:
+        if value and re.search(r"//[^/@]*:[^/@]*@", value):
+            raise ValueError("the path is shown in the UI: leave user and password to the environment")
+        return value
+
+
 class SettingsFile(_Strict):
     """The keys of ``proxbox.yaml``."""
 
@@ -248,6 +263,10 @@ class SettingsFile(_Strict):
     addresses: AddressConfig = AddressConfig()
     concurrency: ConcurrencyConfig = Field(default_factory=lambda: ConcurrencyConfig.model_validate({}))
     schedules: ScheduleConfig = ScheduleConfig()
+    reports: ReportsConfig = ReportsConfig()
+    docs_url: str | None = Field(
+        None, pattern=r"^https?://", description="where the folder docs of this project can be read; linked in the UI"
+    )
     owners: tuple[str, ...] = Field((), description="Dagster owners of the assets: mail addresses or team:NAME")
     failure_webhook: str | None = None
 

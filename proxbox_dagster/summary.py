@@ -1,41 +1,127 @@
 """The last step of a job: the accounting of the whole run, read back from what Dagster recorded of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
 from proxbox_dagster.keys import SUMMARY_KEY, SUMMARY_STEP, class_key
-from proxbox_dagster.metadata import counts_of, table
-from proxbox_dagster.report import COUNTS
+from proxbox_dagster.metadata import MAX_TEXT, counts_of
+from proxbox_dagster.summary_page import ClassLine, RunStory, page
+
+PARTITION_TAG = "dagster/partition"
+NOT_STARTED = "not started:"
+"""How the failure of a step begins that only failed because another one had."""
+
+_TOLD = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_OBSERVATION,
+    dg.DagsterEventType.STEP_FAILURE,
+}
 
 
-def recorded_counts(instance: dg.DagsterInstance, run_id: str) -> dict[str, dict[str, int]]:
-    """The counts of every object class that the run has written, by class, in the order of writing."""
-    found: dict[str, dict[str, int]] = {}
+def story_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunStory:
+    """What the run has recorded until now, in the order in which it happened."""
+    story = RunStory(run.job_name, run.tags.get(PARTITION_TAG, ""), run.run_id)
+    for entry in _entries(instance, run.run_id):
+        event = entry.dagster_event
+        observation = entry.asset_observation
+        materialization = entry.asset_materialization
+        if materialization and materialization.asset_key.path[0] == "netbox":
+            line = _class_line(entry.step_key, materialization.asset_key.path[-1], materialization.metadata)
+            story.lines.append(line)
+            story.dry_run = story.dry_run or "dry_run" in materialization.metadata
+        elif observation and "requests" in observation.metadata:
+            story.proxmox_requests = (story.proxmox_requests or 0) + int(_value(observation.metadata, "requests", 0))
+        elif event and event.is_step_failure and entry.step_key != SUMMARY_STEP:
+            _note_failure(story, entry.step_key, event.step_failure_data)
+    outcomes = ("created", "updated", "unchanged", "skipped", "failed")
+    story.unaccounted = [
+        line.object_class for line in story.lines if line.counts["seen"] != sum(line.counts[name] for name in outcomes)
+    ]
+    return story
+
+
+def _entries(instance: dg.DagsterInstance, run_id: str) -> Iterator[Any]:
     cursor = None
     while True:
-        page = instance.get_records_for_run(
-            run_id, cursor=cursor, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION, limit=1000
-        )
-        for record in page.records:
-            materialization = record.event_log_entry.asset_materialization
-            if materialization and materialization.asset_key.path[0] == "netbox":
-                found[materialization.asset_key.path[-1]] = counts_of(dict(materialization.metadata))
-        if not page.has_more:
-            return found
-        cursor = page.cursor
+        found = instance.get_records_for_run(run_id, cursor=cursor, of_type=_TOLD, limit=1000)
+        yield from (record.event_log_entry for record in found.records)
+        if not found.has_more:
+            return
+        cursor = found.cursor
 
 
-def unaccounted(counts: dict[str, dict[str, int]]) -> list[str]:
-    """Classes in which an object was seen and is in no outcome."""
-    outcomes = ("created", "updated", "unchanged", "skipped", "failed")
-    return [name for name, line in counts.items() if line["seen"] != sum(line[item] for item in outcomes)]
+def _class_line(step: str | None, name: str, metadata: Mapping[str, Any]) -> ClassLine:
+    return ClassLine(
+        stage=step or "",
+        object_class=name,
+        counts=counts_of(metadata),
+        seconds=float(_value(metadata, "duration_seconds", 0.0)),
+        attention=str(_value(metadata, "attention", "")),
+        failures=str(_value(metadata, "failures", "")),
+        conflicts=str(_value(metadata, "conflicts", "")),
+        braked=bool(_value(metadata, "braked", False)),
+        still_missing=int(_value(metadata, "still_missing", 0)),
+        netbox_requests=int(_value(metadata, "netbox_requests", 0)),
+    )
 
 
-def totals(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    lines = list(counts)
-    return {name: sum(line[name] for line in lines) for name in COUNTS}
+def _note_failure(story: RunStory, step: str, data: Any) -> None:
+    failure = data.user_failure_data
+    text = (failure.description if failure else None) or _root(data.error)
+    if text.startswith(NOT_STARTED):
+        story.not_started.append(step)
+        return
+    story.broken[step] = text
+    if failure and "object_class" in failure.metadata:
+        # What a class had written when its stage failed is in the failure: it has no materialization.
+        story.lines.append(_class_line(step, str(_value(failure.metadata, "object_class", "")), failure.metadata))
+
+
+def _root(error: Any) -> str:
+    """The innermost cause's own line."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return " ".join(error.message.split()) if error else "the step failed"
+
+
+def _value(metadata: Mapping[str, Any], name: str, default: Any) -> Any:
+    found = metadata.get(name)
+    return default if found is None else found.value
+
+
+def summary_metadata(story: RunStory) -> dict[str, Any]:
+    """The page and the numbers; the numbers are drawn as trends."""
+    text = story.headline
+    data: dict[str, Any] = {
+        "result": dg.MetadataValue.text(text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"),
+        "summary": dg.MetadataValue.md(page(story)),
+        "run": dg.MetadataValue.dagster_run(story.run_id),
+        **story.total,
+        "conflicting_classes": sum(1 for line in story.lines if line.conflicts),
+        "still_missing": sum(line.still_missing for line in story.lines),
+        "netbox_requests": sum(line.netbox_requests for line in story.lines),
+        "duration_seconds": round(sum(line.seconds for line in story.lines), 3),
+    }
+    if story.proxmox_requests is not None:
+        data["proxmox_requests"] = story.proxmox_requests
+    return data
+
+
+@dg.failure_hook(name="tell_failed_run")
+def tell_failed_run(context: dg.HookContext) -> None:
+    """Notes the summary of a run that a failed step keeps from its last step, on the summary's page."""
+    run = context.instance.get_run_by_id(context.run_id)
+    if run is None or context.step_key == SUMMARY_STEP:
+        return
+    story = story_of(context.instance, run)
+    if context.step_key in story.not_started:
+        return
+    observation = dg.AssetObservation(
+        SUMMARY_KEY, partition=story.endpoint or None, metadata=summary_metadata(story), description=story.headline
+    )
+    context.instance.report_runless_asset_event(observation)
 
 
 def run_summary_asset(
@@ -53,32 +139,20 @@ def run_summary_asset(
                 group_name="summary",
                 owners=owners,
                 kinds={"dagster"},
-                description="What the run changed, by object class. Fails the run when an object failed.",
+                description="**How the last run went**, on one page: open *summary* below. What changed by stage and "
+                "object class, what failed and why, what to do next. Fails the run when an object failed.",
             )
         ],
         partitions_def=partitions,
         op_tags={"dagster/priority": "0"},
     )
     def run_summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-        counts = recorded_counts(context.instance, context.run.run_id)
-        total = totals(counts.values())
-        metadata: dict[str, Any] = {
-            **total,
-            "classes": dg.MetadataValue.md(
-                table(("object class", *COUNTS), [(name, *line.values()) for name, line in counts.items()])
-            ),
-        }
-        wrong = unaccounted(counts)
-        if wrong:
+        story = story_of(context.instance, context.run)
+        metadata = summary_metadata(story)
+        if not story.ok:
+            context.log_event(dg.AssetObservation(SUMMARY_KEY, partition=context.partition_key, metadata=metadata))
             raise dg.Failure(
-                f"not every object is accounted for in {', '.join(wrong)}; this is a fault of proxbox_dagster",
-                metadata=metadata,
-                allow_retries=False,
-            )
-        if total["failed"]:
-            where = ", ".join(f"{name} ({line['failed']})" for name, line in counts.items() if line["failed"])
-            raise dg.Failure(
-                f"{total['failed']} objects failed: {where}; the reasons are on the assets' pages",
+                f"{story.headline}; the reasons are on the assets' pages and in the summary",
                 metadata=metadata,
                 allow_retries=False,
             )

@@ -175,6 +175,29 @@ def test_the_graph_is_the_stored_one(definitions: dg.Definitions) -> None:
     assert text(found) == STORED.read_text(), renew
 
 
+def test_every_asset_tells_what_it_is_and_where_to_read_on(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    headings = {line.lstrip("# ") for line in (PROJECT / "docs/mapping.md").read_text().splitlines() if line[:1] == "#"}
+    for stage in STAGES:
+        for item in stage.object_classes:
+            node = graph.get(class_key(item.name))
+            assert node.tags["proxbox/stage"] == stage.name
+            assert node.metadata["docs"].value.removeprefix("docs/mapping.md, ") in headings
+            assert len(node.metadata["dagster/column_schema"].columns) == len(item.spec.fields)
+            assert item.title in (node.description or "")
+    for name, source in SOURCES.items():
+        node = graph.get(source_key(name))
+        assert node.metadata["docs"].value.removeprefix("docs/mapping.md, ") in headings
+        assert source.privilege in (node.description or "")
+        assert BY_NAME[node.tags["proxbox/stage"]]
+
+
+def test_the_docs_are_linked_where_the_settings_know_their_address() -> None:
+    graph = build_definitions(two_endpoints(docs_url="https://git.example.org/docs/")).resolve_asset_graph()
+    link = graph.get(class_key("virtual_machines")).metadata["docs"].url
+    assert link == "https://git.example.org/docs/mapping.md#virtual-machines-netboxvirtual_machines"
+
+
 # -- the order of a run -----------------------------------------------------------------------------------------
 
 

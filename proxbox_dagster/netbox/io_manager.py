@@ -6,9 +6,15 @@ from typing import Any
 
 import dagster as dg
 
+from proxbox_dagster.artifacts import artifact_folder
 from proxbox_dagster.failures import spoken
-from proxbox_dagster.metadata import report_metadata
+from proxbox_dagster.metadata import Places, report_metadata
 from proxbox_dagster.netbox.spec import Desired
+from proxbox_dagster.report import ClassReport
+from proxbox_dagster.report_files import run_folder, write_report
+
+MAX_LINES = 20
+"""Lines of one kind in the run's log for one object class; all of them are in its metadata and file."""
 
 
 class NetBoxIOManager(dg.IOManager):
@@ -24,23 +30,48 @@ class NetBoxIOManager(dg.IOManager):
             run = context.resources.proxbox.run_over(context.asset_partition_key, context.run_id, context.log)
         name = obj.object_class.name
 
-        def counted() -> dict[str, Any]:
-            partial = run.reports.get(name)
-            return report_metadata(partial, run.connection.url) if partial else {}
-
-        with spoken(counted, run.cancel):
-            report = run.write(context.step_context.op_def.name, obj)
-        context.add_output_metadata(report_metadata(report, run.connection.url))
-        for failure in report.failures:
-            context.log.error(f"{report.object_class}: {failure.label}: {failure.reason}")
-        for conflict in report.conflicts:
-            context.log.warning(
-                f"{report.object_class}: {conflict.label}: {conflict.field} was changed by hand and is kept"
+        def told(report: ClassReport | None) -> dict[str, Any]:
+            if report is None:
+                return {}
+            places = Places(
+                netbox=run.connection.url,
+                netbox_list=obj.object_class.spec.list_of(run.endpoint.name),
+                proxmox=run.context.link("cluster"),
+                file=_write_file(context, run, report),
             )
+            return report_metadata(report, places)
+
+        with spoken(lambda: told(run.reports.get(name)), run.cancel):
+            report = run.write(context.step_context.op_def.name, obj)
+        context.add_output_metadata(told(report))
+        _log(context, report)
 
     def load_input(self, context: dg.InputContext) -> None:
         """Stages refer to rows by natural keys; nothing is loaded from another stage."""
         return
+
+
+def _write_file(context: dg.OutputContext, run: Any, report: ClassReport) -> str | None:
+    """The class's full list; a list that cannot be written is no reason to fail what NetBox already has."""
+    settings = run.file.reports
+    try:
+        base = artifact_folder(settings.path, context.step_context.instance, "reports")
+        folder = run_folder(base, run.endpoint.name, run.started, context.run_id)
+        file = write_report(report, folder, run.connection.url, settings.keep)
+    except Exception as error:  # whatever the file system of an fsspec URL raises
+        context.log.warning(f"the full list of {report.object_class} could not be written ('reports'): {error}")
+        return None
+    return str(file) if file else None
+
+
+def _log(context: dg.OutputContext, report: ClassReport) -> None:
+    failures = [f"{item.label}: {item.reason}" for item in report.failures]
+    conflicts = [f"{item.label}: {item.field} was changed by hand and is kept" for item in report.conflicts]
+    for say, lines in ((context.log.error, failures), (context.log.warning, conflicts)):
+        for line in lines[:MAX_LINES]:
+            say(f"{report.object_class}: {line}")
+        if len(lines) > MAX_LINES:
+            say(f"{report.object_class}: … and {len(lines) - MAX_LINES} more, see the asset's page")
 
 
 @dg.io_manager(required_resource_keys={"proxbox"}, description="Plans and writes NetBox objects in lists.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlencode
 
 OWNER_TAG = "proxbox"
 """Slug of the tag on every row that this project made or adopted."""
@@ -166,8 +167,10 @@ class ModelSpec:
     ``@<endpoint>`` to this field; the planner takes a value with that suffix for equal."""
     clash_remedy: str = "rename one of the two in Proxmox"
     """What to do where a row that this project made already holds a unique key of NetBox."""
-    ui_path: str | None = None
-    """NetBox's page of one row: ``/virtualization/virtual-machines/{id}/``."""
+    pages: bool = True
+    """False where NetBox has no pages of these rows: links lead to the REST API, which a browser shows too."""
+    list_page: str | None = None
+    """NetBox's page of all rows, where it is not ``/<path>/``."""
 
     @property
     def index_name(self) -> str:
@@ -183,7 +186,16 @@ class ModelSpec:
 
     def page(self, row_id: int) -> str:
         """Path of the row's page in NetBox's UI."""
-        return (self.ui_path or f"/{self.path}/{{id}}/").format(id=row_id)
+        return f"/{'' if self.pages else 'api/'}{self.path}/{row_id}/"
+
+    def list_of(self, endpoint: str) -> str:
+        """Path of NetBox's list of the rows that are an endpoint's, or of all that are ours where all share them."""
+        base = self.list_page or f"/{'' if self.pages else 'api/'}{self.path}/"
+        if self.ownership is Ownership.ENDPOINT:
+            name, value = f"cf_{ENDPOINT_FIELD.removeprefix('cf.')}", endpoint
+        else:
+            name, value = self.shared_mark or ("tag", OWNER_TAG)
+        return f"{base}?{urlencode({name: value.format(endpoint=endpoint)})}"
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,7 @@ PROXMOX_CLUSTER = ModelSpec(
         TAGS,
     ),
     plugin=True,
+    list_page="/api/plugins/proxbox/proxmox-clusters/",
     unique=(UniqueKey(("name", "endpoint"), "name"),),
     removal="ignore",
 )
@@ -220,6 +221,7 @@ PROXMOX_NODE = ModelSpec(
         TAGS,
     ),
     plugin=True,
+    list_page="/api/plugins/proxbox/proxmox-nodes/",
     unique=(UniqueKey(("name", "endpoint"), "name"),),
     removal="delete",
 )
@@ -239,6 +241,7 @@ CLUSTER_SYNC_STATE = ModelSpec(
         TAGS,
     ),
     plugin=True,
+    pages=False,
     unique=(UniqueKey(("cluster",), "cluster_id"),),
     label="proxmox_cluster_name",
     removal="ignore",
@@ -263,6 +266,7 @@ DEVICE_SYNC_STATE = ModelSpec(
         TAGS,
     ),
     plugin=True,
+    pages=False,
     unique=(UniqueKey(("device",), "device_id"),),
     label="proxmox_node_name",
     removal="delete",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -46,12 +47,22 @@ def mapping_markdown() -> str:
     return "".join(parts)
 
 
+def heading(item: ObjectClass) -> str:
+    """The heading under which the document tells of an object class."""
+    return f"{item.title} (`netbox/{item.name}`)"
+
+
+def anchor(text: str) -> str:
+    """The fragment of a heading, as GitHub, GitLab and Gitea make it: ``virtual-machines-netboxvirtual_machines``."""
+    return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+
+
 def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
 
 
 def _stage(stage: Stage) -> Iterator[str]:
-    yield f"\n## {stage.number}. {stage.title}\n\n{stage.description}"
+    yield f"\n## {stage.heading}\n\n{stage.description}"
     if stage.upstream:
         yield f" Runs after {_names(stage.upstream)}."
     yield "\n\n| Source | Proxmox path | Read once per | Privilege |\n|---|---|---|---|\n"
@@ -69,7 +80,7 @@ def _names(names: Iterable[str]) -> str:
 def _object_class(item: ObjectClass) -> Iterator[str]:
     spec = item.spec
     plugin = ", of the plugin `netbox-proxbox`" if spec.plugin else ""
-    yield f"\n### {item.title} (`netbox/{item.name}`)\n\n{item.description}\n\n"
+    yield f"\n### {heading(item)}\n\n{item.description}\n\n"
     yield f"* NetBox: `/api/{spec.path}/` (`{spec.model}`{plugin}); known by {_names(spec.identity)}.\n"
     yield f"* {_whose(spec)}\n* Removal: {_removal(spec)}.\n"
     yield "\n| NetBox field | Source | Conversion | Policy |\n|---|---|---|---|\n"

@@ -56,6 +56,11 @@ class Stage:
     upstream: tuple[str, ...]
     build: Build
 
+    @property
+    def heading(self) -> str:
+        """The heading of this stage in docs/mapping.md."""
+        return f"{self.number}. {self.title}"
+
     def classes(self, *, plugin: bool) -> tuple[ObjectClass, ...]:
         """The object classes that are written with or without the plugin's models."""
         return tuple(item for item in self.object_classes if plugin or not item.spec.plugin)

@@ -74,6 +74,7 @@ DISK_SYNC_STATE = ModelSpec(
         TAGS,
     ),
     plugin=True,
+    pages=False,
     unique=(UniqueKey(("virtual_disk",), "virtual_disk_id"),),
     label="proxbox_storage_raw_value",
     parent="virtual_disk",

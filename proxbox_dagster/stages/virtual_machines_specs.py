@@ -139,6 +139,7 @@ VM_SYNC_STATE = ModelSpec(
         TAGS,
     ),
     plugin=True,
+    pages=False,
     unique=(UniqueKey(("virtual_machine",), "virtual_machine_id"),),
     label="proxmox_vm_name",
     parent="virtual_machine",

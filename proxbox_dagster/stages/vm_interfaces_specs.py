@@ -100,6 +100,7 @@ VM_INTERFACE_SYNC_STATE = ModelSpec(
         TAGS,
     ),
     plugin=True,
+    pages=False,
     unique=(UniqueKey(("vm_interface",), "vm_interface_id"),),
     removal="delete",
     label="proxbox_bridge_raw_value",

@@ -8,6 +8,7 @@ from typing import Any
 
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
+from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.netbox.state import NetBoxState
@@ -46,6 +47,7 @@ class Run:
         self.netbox, self.rules, self.now, self.dry_run = netbox, rules or Rules(), now, dry_run
         self.state = state_of(netbox, endpoint)
         self.writer = Writer(netbox, self.state, **writer)
+        self.names = Names(self.state)
         self.plans: dict[str, Plan] = {}
         self.applied: dict[str, Applied] = {}
         self.reports: dict[str, ClassReport] = {}
@@ -55,9 +57,12 @@ class Run:
             name = one.object_class.name
             made = self.plans[name] = plan(one, self.state, self.rules, self.now)
             done = self.applied[name] = Applied()
+            self.names.learn(one, made.creates)
             if not self.dry_run:
                 self.writer.apply(made, done)
-            report = self.reports[name] = report_of("stage", made, done, dry_run=self.dry_run, seconds=0.0)
+            report = self.reports[name] = report_of(
+                "stage", made, done, dry_run=self.dry_run, seconds=0.0, names=self.names
+            )
             assert report.accounted, report
         return self
 

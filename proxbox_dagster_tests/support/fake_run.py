@@ -7,6 +7,7 @@ jobs stay in place.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.proxmox.sources import SOURCES, data_version
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.settings import Settings
+from proxbox_dagster.stages.stage import StageContext
 
 
 class FakeWorld:
@@ -54,6 +56,8 @@ class FakeRun:
         self.options = options
         self.file = world.settings.require()
         self.connection = SimpleNamespace(url="https://netbox.example.org")
+        self.context = StageContext(endpoint)
+        self.started = datetime(2026, 3, 1, 12, tzinfo=UTC)
         self.reports: dict[str, ClassReport] = {}
         self._read: dict[str, Fetched] = {}
 
