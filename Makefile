@@ -1,6 +1,7 @@
 # Two commands need nothing but Python 3.11 or newer (and 3.12 or newer for the embedded NetBox):
 #   make demo   set all up, sync two simulated Proxmox clusters into a real NetBox, serve both
 #   make test   set all up, run every test
+# docs/performance.md says what make bench and make profile do.
 # Everything lands below this folder: .venv (the project), .demo (NetBox, PostgreSQL, Redis).
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -12,7 +13,7 @@ ARGS ?=
 export PROXBOX_DEMO_HOME ?= $(CURDIR)/.demo
 export DAGSTER_DISABLE_TELEMETRY = 1
 
-.PHONY: demo test lint fast-test docs clean
+.PHONY: demo test lint fast-test bench profile docs clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 on PATH; install one, or call: make PYTHON=/path/to/python3"; exit 1; }
@@ -33,6 +34,12 @@ test: lint
 
 fast-test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not real and not browser" $(ARGS)
+
+bench: $(VENV)/.installed
+	@$(BIN)/python -m proxbox_dagster.bench $(ARGS)
+
+profile: $(VENV)/.installed
+	@$(BIN)/python -m proxbox_dagster.bench --profile $(ARGS)
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m proxbox_dagster.stages.mapping_doc > docs/mapping.md

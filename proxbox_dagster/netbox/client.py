@@ -119,6 +119,10 @@ class NetBoxClient:
         rows = self._page(path, params)["results"]
         return rows[0].get(field) if rows else None
 
+    def count(self, path: str, filters: dict[str, Any] | None = None) -> int:
+        """How many rows match."""
+        return int(self._page(path, {**(filters or {}), "limit": 1, "fields": "id"})["count"])
+
     def _page(self, path: str, params: dict[str, Any]) -> dict[str, Any]:
         def call() -> dict[str, Any]:
             answer = self._request(path)._make_call("get", add_params=params)

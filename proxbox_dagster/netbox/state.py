@@ -104,6 +104,10 @@ class NetBoxState:
                 names |= {spec.shared_mark[0]} if spec.shared_mark else set()
         return sorted(names)
 
+    def fields_of(self, path: str) -> list[str]:
+        """The fields that are asked for in every read of a path."""
+        return self._fields[path]
+
     def load(self, spec: ModelSpec, *, again: bool = False) -> None:
         """Read this endpoint's rows of the spec's path, once. Shared classes are looked up by key instead."""
         with self._lock:

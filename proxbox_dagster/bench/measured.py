@@ -1,0 +1,134 @@
+"""One sync in a fresh process, measured: what ``make bench`` starts for every figure.
+
+Reads one JSON object (``order``; paths ``result``, and if wanted ``record`` and ``profile``) from the file that its
+first argument names.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import json
+import pstats
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from proxbox_dagster import run as runs
+from proxbox_dagster import sync
+from proxbox_dagster.bench.clock import Clock
+from proxbox_dagster.netbox.apply import Writer
+from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.netbox.state import NetBoxState
+
+TOP = 60
+
+
+class Watcher:
+    """Keeps the reports of the runs."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, int]] = {}
+
+    def endpoint_started(self, name: str) -> None:
+        pass
+
+    def progress(self, step: runs.Progress) -> None:
+        if step.report:
+            counts = step.report.counts()
+            sums = self.rows.setdefault(step.object_class, dict.fromkeys(counts, 0))
+            for name, count in counts.items():
+                sums[name] += count
+
+    def endpoint_ended(self, name: str, result: dict[str, Any]) -> None:
+        pass
+
+
+def main(job: dict[str, Any]) -> int:
+    """Run and write what it took. Exit status 0 when the run was green."""
+    clock, clients = Clock(), _clients()
+    _time_phases(clock)
+    recorded = _record() if job.get("record") else None
+    watcher = Watcher()
+    profile = cProfile.Profile() if job.get("profile") else None
+    wall, cpu = time.perf_counter(), time.process_time()
+    with clock.phase("Dagster"):
+        if profile:
+            profile.enable()
+        outcome = sync.sync_endpoints(sync.Order(**job["order"]), watcher)
+        if profile:
+            profile.disable()
+    result = {
+        "ok": outcome["ok"],
+        "errors": [line for endpoint in outcome["endpoints"].values() for line in endpoint["errors"]],
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+        "phases": dict(clock.seconds),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "netbox_requests": dict(sum((client.requests for client in clients), Counter())),
+        "netbox_rows": dict(sum((client.rows for client in clients), Counter())),
+        "classes": watcher.rows,
+    }
+    Path(job["result"]).write_text(json.dumps(result))
+    if recorded is not None:
+        Path(job["record"]).write_text(json.dumps(recorded))
+    if profile:
+        with Path(job["profile"]).open("w") as out:
+            for order in ("cumulative", "tottime"):
+                pstats.Stats(profile, stream=out).strip_dirs().sort_stats(order).print_stats(TOP)
+    return 0 if outcome["ok"] else 1
+
+
+def _time_phases(clock: Clock) -> None:
+    for name in ("fetched", "prefetch"):
+        clock.time(runs.EndpointRun, name, "fetch")
+    for name in ("read", "newest", "check", "may_write"):
+        clock.time(NetBoxClient, name, "read NetBox")
+    clock.time(NetBoxState, "load", "read NetBox")
+    clock.time(runs.EndpointRun, "build", "plan")
+    clock.time(runs, "plan", "plan")
+    clock.time(runs, "report_of", "plan")
+    clock.time(Writer, "apply", "write")
+
+
+def _clients() -> list[NetBoxClient]:
+    """Every client that is made from now on."""
+    made: list[NetBoxClient] = []
+    original = NetBoxClient.__init__
+
+    def init(self: NetBoxClient, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        made.append(self)
+
+    NetBoxClient.__init__ = init  # type: ignore[method-assign]
+    return made
+
+
+def _record() -> list[dict[str, Any]]:
+    """Every write from now on: method, path, rows as sent, and the ids of the rows that NetBox made."""
+    written: list[dict[str, Any]] = []
+    lock = threading.Lock()
+
+    def keep(name: str, method: str) -> None:
+        original = getattr(NetBoxClient, name)
+
+        def kept(self: NetBoxClient, path: str, rows: Any) -> Any:
+            answers = original(self, path, rows)
+            ids = [answer["id"] for answer in answers] if method == "POST" else []
+            sent = [{"id": row} for row in rows] if method == "DELETE" else rows
+            with lock:
+                written.append({"method": method, "path": path, "rows": list(sent), "ids": ids})
+            return answers
+
+        setattr(NetBoxClient, name, kept)
+
+    for name, method in (("create", "POST"), ("update", "PATCH"), ("delete", "DELETE")):
+        keep(name, method)
+    return written
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(Path(sys.argv[1]).read_text())))
