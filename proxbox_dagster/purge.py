@@ -59,6 +59,7 @@ def purge(
 ) -> bool:
     """List, and with ``yes`` remove, what an endpoint owns. True when nothing that should go is left.
 
+    The endpoint need not be in the settings any more: NetBox's rows say whose they are.
     Raises :class:`NetBoxError` and :class:`EndpointBusy`.
     """
     file = settings.require()
@@ -73,6 +74,9 @@ def purge(
         found = owned_rows(client, endpoint, specs)
         state = NetBoxState(client, endpoint, specs)
         clean = True
+        if not found:
+            known = ", ".join(settings.endpoint_names)
+            warn(f"nothing in NetBox belongs to endpoint {endpoint} (in the settings are: {known})")
         for item in found:
             if yes:
                 clean = _remove(client, state, item) and clean
@@ -86,7 +90,7 @@ def purge(
 def _remove(client: NetBoxClient, state: NetBoxState, item: Owned) -> bool:
     """Remove the rows of one class; what people made under a row keeps the row."""
     spec = item.spec
-    foreign = state.foreign_children(spec, [row["id"] for row in item.rows]) if spec.children else {}
+    foreign = state.foreign_children(spec, [row["id"] for row in item.rows])
     for row in item.rows:
         if row["id"] in foreign:
             item.kept.append(f"{item.label(row)}: {foreign[row['id']]} under it is not ours")

@@ -68,6 +68,8 @@ class ClassReport:
     """Rows read from or written to NetBox for this class; what an earlier class has read is not read again."""
     proxmox_requests: int = 0
     """What the stage's sources cost in this run, shared with every other stage that reads them."""
+    kept: list[str] = field(default_factory=list)
+    """Rows whose source is gone, or may be, and that stay, with the reason."""
     duration_seconds: float = 0.0
 
     @property
@@ -81,6 +83,16 @@ class ClassReport:
     @property
     def seen(self) -> int:
         return self.planned_seen
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each edit of a person that differs from the source, and for each row that stays against it."""
+        lines = [
+            f"{item.label}: {item.field} was changed by hand and is kept: NetBox has {item.netbox}, "
+            f"Proxmox {item.proxmox}"
+            for item in self.conflicts
+        ]
+        return [*lines, *(f"kept: {line}" for line in self.kept)]
 
     @property
     def accounted(self) -> bool:
@@ -126,6 +138,7 @@ def report_of(
         conflicts=_conflicts(plan, names or Names()),
         notes=[*plan.notes, *applied.notes, *(f"kept: {line}" for line in removals.kept)],
         ended=ended,
+        kept=list(removals.kept),
         duration_seconds=round(seconds, 3),
     )
 

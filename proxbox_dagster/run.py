@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from proxbox_dagster import stages
+from proxbox_dagster.absence import probe_of
 from proxbox_dagster.facts import Fetched, Gap, GapKind
 from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox import permissions
@@ -26,8 +27,7 @@ from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxRefused, RunEnded
 from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.plan import plan
-from proxbox_dagster.netbox.removal import Mark, Removal
-from proxbox_dagster.netbox.spec import NOTHING_COVERED, Desired, ModelSpec, ObjectClass
+from proxbox_dagster.netbox.spec import NOTHING_COVERED, Coverage, Desired, ModelSpec, ObjectClass
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.report import ClassReport, report_of
@@ -49,6 +49,11 @@ HISTORY_WINDOW = timedelta(days=7)
 
 _NOTHING_AMISS = (GapKind.NOT_APPLICABLE, GapKind.OUT_OF_SCOPE)
 """Gaps that nobody can or wants to mend."""
+
+
+def now() -> datetime:
+    """The time that marks of missing objects are dated with, and grace periods measured by."""
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class EndpointRun:
         self._warn = warn
         self._lock = threading.Lock()
         self._lock_endpoint = EndpointLock(self.connection.url, endpoint)
+        self._told: set[str] = set()
         self._checked = False
         self._cursor_set = False
         self.braked = False
@@ -219,7 +225,7 @@ class EndpointRun:
 
     @cached_property
     def rules(self) -> Rules:
-        return rules_of(self.file, override_brake=self.options.override_brake)
+        return replace(rules_of(self.file, override_brake=self.options.override_brake), proof=self._hidden)
 
     # -- the one write path -------------------------------------------------------------------------------------
 
@@ -255,8 +261,8 @@ class EndpointRun:
             desired.coverage = NOTHING_COVERED
         if self.options.scope.vmids and desired.object_class.fixed:
             desired.rows.clear()
-        made = plan(desired, self.state, self.rules)
-        self._prove_absence(made)
+        self._doubt(desired)
+        made = plan(desired, self.state, self.rules, now())
         self.names.learn(desired, made.creates)
         applied = Applied()
         self._tell(stage, made, 0)
@@ -289,22 +295,22 @@ class EndpointRun:
             self._tell(stage, made, report.created + report.updated, report)
         return report
 
-    def _prove_absence(self, made: Plan) -> None:
-        """Ask Proxmox for each guest that seems gone: a token without any privilege on it hides it without a trace."""
-        removals, spec = made.removals, made.object_class.spec
-        if spec.name != "virtual_machines" or not removals.writes:
+    def _hidden(self, spec: ModelSpec, row: dict[str, Any]) -> str | None:
+        """Why a row's source may be hidden from the token rather than gone; asks Proxmox."""
+        probe = probe_of(spec, row)
+        gap = self.proxmox.absence_gap(*probe) if probe else None
+        return gap.reason if gap else None
+
+    def _doubt(self, desired: Desired) -> None:
+        """Where the whole read is in doubt, nothing of any class is taken for gone."""
+        covered = desired.coverage.everything or desired.coverage.parents
+        reason = self.proxmox.incomplete() if covered else None
+        if reason is None:
             return
-        hidden: set[int] = set()
-        suspects: list[Mark | Removal] = [*(mark for mark in removals.marks if mark.first), *removals.deletes]
-        for item in suspects:
-            fields = (self.state.row(spec, item.row_id) or {}).get("custom_fields") or {}
-            kind, vmid = fields.get("proxmox_vm_type"), fields.get("proxmox_vm_id")
-            gap = self.proxmox.absence_gap(kind, vmid) if kind and vmid else None
-            if gap is not None:
-                hidden.add(item.row_id)
-                removals.kept.append(f"{item.label}: {gap.reason}")
-        removals.marks = [mark for mark in removals.marks if mark.row_id not in hidden]
-        removals.deletes = [item for item in removals.deletes if item.row_id not in hidden]
+        desired.coverage = Coverage(reason=reason, gap=True)
+        if reason not in self._told:
+            self._told.add(reason)
+            self._warn(reason)
 
     def _netbox_costs(self) -> tuple[int, int]:
         """Requests to NetBox and rows read or written by this run until now."""

@@ -152,7 +152,8 @@ def _sync_one(
     if cancelled and not errors:
         errors = [CANCELLED]
     lines = [runs.numbers(report) for report in reports.values()]
-    return {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors}, cancelled
+    warnings = [f"{report.object_class}: {line}" for report in reports.values() for line in report.warnings]
+    return {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings}, cancelled
 
 
 def _report_canceling(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -95,12 +95,9 @@ class Terminal:
         if len(result["errors"]) > MAX_REASONS:
             self._console.print(f"… and {len(result['errors']) - MAX_REASONS} more")
         for report in self._reports:
-            for conflict in report.conflicts[:MAX_REASONS]:
+            for warning in report.warnings[:MAX_REASONS]:
                 self._console.print(
-                    f"! {report.object_class}: {conflict.label}: {conflict.field} was changed by hand and is kept",
-                    highlight=False,
-                    markup=False,
-                    soft_wrap=True,
+                    f"! {report.object_class}: {warning}", highlight=False, markup=False, soft_wrap=True
                 )
         word = "[green]✓[/green] done" if result["ok"] else "[red]✗[/red] failed"
         self._console.print(f"{word} (run {result['run_id']})", highlight=False)

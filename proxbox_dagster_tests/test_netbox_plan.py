@@ -9,7 +9,7 @@ import pytest
 from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.plan import plan
-from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, Outcome, Policy, Ref, Row
+from proxbox_dagster.netbox.spec import MEMORY_FIELD, OWNER_TAG, Desired, Outcome, Policy, Ref, Row
 from proxbox_dagster_tests.support.core import NOW, Run, again, base, fake, state_of, synced
 from proxbox_dagster_tests.support.core_specs import (
     CLUSTER,
@@ -94,7 +94,7 @@ def test_managed_does_not_overwrite_without_memory() -> None:
     netbox = synced(wanted("virtual_machines", machine(100, description="one")))
     netbox.edit(VMS, netbox.one(VMS)["id"], cf_proxbox_last_written=None)
     made = planned(netbox, wanted("virtual_machines", machine(100, description="two")))
-    assert not made.updates
+    assert set(changes(made)["vm100"]) == {MEMORY_FIELD}, "what both sides say alike is remembered again"
     assert [item.field for item in made.conflicts] == ["description"]
 
 
@@ -103,7 +103,7 @@ def test_managed_with_damaged_memory_falls_to_the_safe_side(memory: Any) -> None
     netbox = synced(wanted("virtual_machines", machine(100, description="one")))
     netbox.edit(VMS, netbox.one(VMS)["id"], cf_proxbox_last_written=memory)
     made = planned(netbox, wanted("virtual_machines", machine(100, description="two")))
-    assert not made.updates
+    assert set(changes(made)["vm100"]) == {MEMORY_FIELD}
     assert [item.field for item in made.conflicts] == ["description"]
 
 

@@ -107,10 +107,10 @@ def test_scenario_10_guest_without_any_privilege_is_found_by_asking_for_it(
     acl = {path: set(held) for path, held in simulator.cluster.acl.entries.items()}
     simulator.cluster.restrict({**acl, "/vms/100": set()})
     assert session.fetched("guests").complete
-    hidden = session.absence_gap("qemu", 100)
+    hidden = session.absence_gap("guest", "100")
     assert hidden is not None
-    assert (hidden.level, hidden.name, hidden.kind) == ("guest", "qemu/100", GapKind.PERMISSION)
-    assert session.absence_gap("qemu", 9999) is None
+    assert (hidden.level, hidden.name, hidden.kind) == ("guest", "100", GapKind.PERMISSION)
+    assert session.absence_gap("guest", "9999") is None
 
 
 def test_scenario_10_token_without_privileges_sees_nothing_and_proves_nothing(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from proxbox_dagster.netbox.moves import Release
-from proxbox_dagster.netbox.removal import RemovalRules, Removals
+from proxbox_dagster.netbox.removal import Proof, RemovalRules, Removals
 from proxbox_dagster.netbox.spec import ObjectClass, Policy, Ref, Row, Skip
 
 Adopt = Literal["never", "tagged", "by_name"]
@@ -20,6 +20,8 @@ class Rules:
     adopt: Adopt = "never"
     removal: RemovalRules = field(default_factory=RemovalRules)
     policies: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
+    proof: Proof | None = None
+    """Asked before a row is taken for gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,10 @@ class Plan:
     conflicts: list[Conflict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     retires: list[Update] = field(default_factory=list)
-    """Rows whose identity another object has taken over (a re-used VMID): released before anything is made."""
+    """Rows whose identity (a re-used VMID) or name another object has taken over: written before anything is made."""
     releases: list[Release] = field(default_factory=list)
-    """Rows that must let go of rows that move to another parent: written before the updates."""
+    """Rows that must let go of rows that move to another parent, or follow their parent to this endpoint: written
+    before the updates."""
     removals: Removals = field(default_factory=Removals)
     present: set[int] = field(default_factory=set)
     """Ids of the rows whose objects were seen in this run."""
@@ -83,4 +86,4 @@ class Plan:
 
     @property
     def writes(self) -> bool:
-        return bool(self.creates or self.updates or self.retires or self.removals.writes)
+        return bool(self.creates or self.updates or self.retires or self.releases or self.removals.writes)

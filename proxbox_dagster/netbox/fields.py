@@ -10,7 +10,7 @@ from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.changes import Conflict, Plan, Update
-from proxbox_dagster.netbox.records import memory_of, missing_record
+from proxbox_dagster.netbox.records import can_remember, is_marked, memory_of, missing_record
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     MEMORY_FIELD,
@@ -39,6 +39,7 @@ class FieldRules:
         ours = adopted or self.state.is_ours(self.spec, found)
         memory = memory_of(found)
         changes: dict[str, tuple[Any, Any]] = {}
+        learnt: dict[str, Any] = {}
         for item in self.spec.fields:
             current = decode(item, found)
             values = row.initial if item.name not in row.values and is_empty(current) else row.values
@@ -46,14 +47,26 @@ class FieldRules:
             if wanted is UNOBSERVED:
                 continue
             after = self._decide(item, current, wanted, memory, row, found, ours=ours, adopted=adopted)
-            if after is not UNOBSERVED and after != current:
+            if after is UNOBSERVED:
+                continue
+            if after != current:
                 changes[item.name] = (current, after)
+            tags = item.kind is Kind.TAGS
+            if tags and after == current and item.name in memory:
+                continue  # a tag that a person had put there before us is theirs
+            if ours and self.policies[item.name] is Policy.MANAGED:
+                # For tags the memory is what we want on the row, not what people have put beside it.
+                value = wanted if tags else after
+                learnt[item.name] = value if isinstance(value, Ref) else remembered(value)
         if ours and not self.spec.update_only:
             self._reappeared(found, changes)
+        after_memory = self._new_memory(memory, learnt, changes, found)
+        if not changes and after_memory is not None:
+            changes[MEMORY_FIELD] = (memory or None, after_memory)
         if not changes:
             self.made.unchanged.append(found["id"])
             return
-        self.made.updates.append(Update(row, found["id"], changes, self._new_memory(memory, changes, row), adopted))
+        self.made.updates.append(Update(row, found["id"], changes, after_memory, adopted))
 
     def _decide(
         self,
@@ -76,16 +89,20 @@ class FieldRules:
         if policy is Policy.NEVER or not ours:
             return UNOBSERVED
         if item.kind is Kind.TAGS:
-            return self._tags(item, current, wanted, memory, policy, adopted=adopted)
+            return self._tags(item, current, wanted, memory, policy, row.label, found["id"], adopted=adopted)
         if policy is Policy.CREATE_ONLY:
             return wanted if adopted and is_empty(current) else UNOBSERVED
         if policy is Policy.FILL_IF_EMPTY:
             return wanted if is_empty(current) else UNOBSERVED
         if policy is Policy.ALWAYS or current == wanted or item.name in self.spec.identity:
             return wanted
-        if item.name == "status" and missing_record(found) and current == self.spec.missing_status:
-            return wanted  # our own mark, not a person's edit
         known = item.name in memory
+        if item.name == "status" and is_marked(found) and current == self.spec.missing_status:
+            before = missing_record(found).get("status")
+            if before is None or not known or memory["status"] == before:
+                return wanted  # our own mark, not a person's edit
+            self.made.conflicts.append(Conflict(row.label, item.name, before, wanted, found["id"]))
+            return UNOBSERVED  # a person had chosen a status before we marked the row: that one comes back
         if (known and memory[item.name] == remembered(current)) or (not known and is_empty(current)):
             return wanted
         if not known and is_empty(wanted):
@@ -102,52 +119,56 @@ class FieldRules:
 
     def _reappeared(self, found: dict[str, Any], changes: dict[str, tuple[Any, Any]]) -> None:
         """Clear every mark of a row whose source is there again."""
-        record = missing_record(found)
-        if not record:
+        if not is_marked(found):
             return
-        changes[MISSING_FIELD] = (record, None)
+        record = missing_record(found)
+        if record:
+            changes[MISSING_FIELD] = (record, None)
         if "tags" in self.spec.by_name:
             tags = decode(self.spec.by_name["tags"], found)
-            changes["tags"] = (tags, changes.get("tags", (tags, tags))[1] - {MISSING_TAG})
+            after = changes.get("tags", (tags, tags))[1] - {MISSING_TAG}
+            if after != tags:
+                changes["tags"] = (tags, after)
         if self.spec.missing_status and "status" in self.spec.by_name and "status" not in changes:
             current = decode(self.spec.by_name["status"], found)
             if current == self.spec.missing_status and record.get("status") not in (None, current):
                 changes["status"] = (current, record["status"])
 
-    @staticmethod
     def _tags(
+        self,
         item: FieldSpec,
         current: frozenset[str],
         wanted: frozenset[str],
         memory: dict[str, Any],
         policy: Policy,
+        label: str,
+        row_id: int,
         *,
         adopted: bool,
     ) -> Any:
         """Only ours are removed, and what a person took off stays off."""
-        if adopted:
-            return current | wanted
         if policy in (Policy.CREATE_ONLY, Policy.FILL_IF_EMPTY):
+            return current | wanted if adopted else UNOBSERVED
+        if policy is Policy.MANAGED and item.name not in memory and not adopted and not wanted <= current:
+            # Nobody knows whether we never put them there or a person took them off.
+            self.made.conflicts.append(Conflict(label, item.name, current, wanted, row_id))
             return UNOBSERVED
         last = frozenset(memory.get(item.name, ()))
-        taken_off = last - current
+        taken_off = frozenset() if adopted else last - current
         return (current - (last - wanted)) | (wanted - taken_off)
 
     def _new_memory(
-        self, memory: dict[str, Any], changes: dict[str, tuple[Any, Any]], row: Row
+        self, memory: dict[str, Any], learnt: dict[str, Any], changes: Mapping[str, Any], found: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """The memory after these changes, or ``None`` when no managed field is among them."""
-        given = {**row.initial, **row.values}
-        managed = [name for name in changes if name in given and self.policies.get(name) is Policy.MANAGED]
-        if not managed:
+        """The memory after this run, or ``None`` when it stays as it is.
+
+        What NetBox holds and the source says too counts as ours again: a person has put our value back or accepted
+        it, or the memory was lost.
+        """
+        news = {name: value for name, value in learnt.items() if not _same(memory, name, value)}
+        if not (any(name in changes for name in news) or (news and can_remember(found))):
             return None
-        new = dict(memory)
-        for name in managed:
-            item = self.spec.by_name[name]
-            # For tags the memory is what we want on the row, not what people have put beside it.
-            value = normal(item, given[name]) if item.kind is Kind.TAGS else changes[name][1]
-            new[name] = value if isinstance(value, Ref) else remembered(value)
-        return new
+        return {**memory, **news}
 
     def new_values(self, row: Row) -> dict[str, Any]:
         """What a row that NetBox does not have is made with, our memory of it included."""
@@ -185,3 +206,7 @@ class FieldRules:
             self.made.notes.append(f"{row.label}: {item.name} is left alone: {target.reason}")
             return UNOBSERVED
         return ref if isinstance(target, Pending) else target
+
+
+def _same(memory: Mapping[str, Any], name: str, value: Any) -> bool:
+    return memory[name] == value if name in memory else is_empty(value)

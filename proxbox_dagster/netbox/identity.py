@@ -6,12 +6,14 @@ decides where the identity changed hands.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.changes import Rules
 from proxbox_dagster.netbox.moves import is_elsewhere
-from proxbox_dagster.netbox.records import missing_record
+from proxbox_dagster.netbox.records import memory_of, missing_record
 from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, Ref, Row, UniqueKey
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import decode, normal
@@ -23,17 +25,34 @@ class Identities:
     def __init__(self, desired: Desired, state: NetBoxState, rules: Rules) -> None:
         self.desired, self.state, self.rules = desired, state, rules
         self.spec = desired.object_class.spec
+        self._movers: dict[Any, dict[str, Any]] = {}
 
     def is_another(self, row: Row, found: dict[str, Any]) -> bool:
-        """True where every proof of identity differs: the number was given to a new guest."""
-        for name in self.spec.proof:
-            wanted = row.values.get(name)
-            current = decode(self.spec.by_name[name], found)
-            if wanted is UNOBSERVED or wanted is None or current is None:
-                return False
-            if normal(self.spec.by_name[name], wanted) == current:
-                return False
-        return bool(self.spec.proof) and self.state.is_ours(self.spec, found)
+        """True where every proof of identity differs: the number was given to a new guest.
+
+        Compared is what we last wrote: a person's own serial or name proves nothing.
+        """
+        if not self.spec.proof or not self.state.is_ours(self.spec, found):
+            return False
+        differ = [self._differs(name, row, found) for name in self.spec.proof]
+        if False in differ or True not in differ:
+            return False
+        return None not in differ or self._nothing_in_common(row, found)
+
+    def _differs(self, name: str, row: Row, found: dict[str, Any]) -> bool | None:
+        """``None`` where one of the two is not known."""
+        wanted = row.values.get(name)
+        current = memory_of(found).get(name, decode(self.spec.by_name[name], found))
+        if wanted is UNOBSERVED or wanted is None or current is None:
+            return None
+        return bool(normal(self.spec.by_name[name], wanted) != current)
+
+    def _nothing_in_common(self, row: Row, found: dict[str, Any]) -> bool:
+        if self.spec.proof_under is None or not row.proofs:
+            return False
+        path, name, column = self.spec.proof_under
+        known = {str(item.get(column)) for item in self.state.ours_under(path, name, [found["id"]])}
+        return bool(known) and not known & row.proofs
 
     def rivals(self, rows: list[Row]) -> dict[int, dict[str, Any]]:
         """Rows that hold a unique key of ours under another identity, by position."""
@@ -50,17 +69,47 @@ class Identities:
                     rivals.setdefault(position, rival)
         return rivals
 
-    def movers(self, rows: list[Row]) -> dict[Any, dict[str, Any]]:
-        """Missing rows of other endpoints by the first proof of identity, where it is not ambiguous."""
+    def mover(self, row: Row) -> dict[str, Any] | None:
+        """The row of a guest that came from another configured cluster: there it is missing, and the proof fits.
+
+        Only classes with a proof, and only by its first field (the SMBIOS uuid), where exactly one row and one guest
+        have it: a clone may have been given the same one.
+        """
+        value = self._first_proof(row)
+        return self._movers.get(value) if value is not None else None
+
+    def look_for_movers(self, rows: list[Row], matched: Iterable[Row]) -> None:
+        """Ask NetBox for rows that ``rows`` (which it does not have) may have had under another endpoint."""
         if not self.spec.proof or not rows:
-            return {}
+            return
         proof = self.spec.proof[0]
+        wanted = Counter(value for row in (*rows, *matched) if (value := self._first_proof(row)) is not None)
         found: dict[Any, list[dict[str, Any]]] = {}
         for candidate in self.state.look_up(self.spec, UniqueKey((proof,), proof), rows):
             owner = self.state.owner_of(candidate)
-            if owner and owner != self.state.endpoint and missing_record(candidate):
+            tagged = OWNER_TAG in decode(self.spec.by_name["tags"], candidate)
+            if owner and owner != self.state.endpoint and tagged and missing_record(candidate):
                 found.setdefault(decode(self.spec.by_name[proof], candidate), []).append(candidate)
-        return {value: those[0] for value, those in found.items() if len(those) == 1}
+        self._movers = {value: those[0] for value, those in found.items() if len(those) == 1 and wanted[value] == 1}
+
+    def _first_proof(self, row: Row) -> Any:
+        value = row.values.get(self.spec.proof[0]) if self.spec.proof else None
+        return None if value is UNOBSERVED or value is None else normal(self.spec.by_name[self.spec.proof[0]], value)
+
+    def gives_way(self, rival: dict[str, Any], gone: Collection[int]) -> tuple[str, str] | None:
+        """(before, after) of the name that a row of ours gives up because its object is gone; ``None``: it does not.
+
+        A name that a person gave it stays.
+        """
+        name = self.spec.gives_way
+        if name is None or not self.state.is_ours(self.spec, rival):
+            return None
+        current = decode(self.spec.by_name[name], rival)
+        ours = memory_of(rival).get(name) == current
+        if not ours or not (rival["id"] in gone or missing_record(rival)):
+            return None
+        ending = f" (missing {rival['id']})"
+        return current, current[: (self.spec.by_name[name].limit or 64) - len(ending)] + ending
 
     def _unique_of_found(self, key: UniqueKey, found: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(_folded(key, decode(self.spec.by_name[name], found)) for name in key.fields)

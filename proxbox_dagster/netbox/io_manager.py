@@ -66,8 +66,7 @@ def _write_file(context: dg.OutputContext, run: Any, report: ClassReport) -> str
 
 def _log(context: dg.OutputContext, report: ClassReport) -> None:
     failures = [f"{item.label}: {item.reason}" for item in report.failures]
-    conflicts = [f"{item.label}: {item.field} was changed by hand and is kept" for item in report.conflicts]
-    for say, lines in ((context.log.error, failures), (context.log.warning, conflicts)):
+    for say, lines in ((context.log.error, failures), (context.log.warning, report.warnings)):
         for line in lines[:MAX_LINES]:
             say(f"{report.object_class}: {line}")
         if len(lines) > MAX_LINES:

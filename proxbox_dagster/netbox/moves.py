@@ -1,4 +1,4 @@
-"""Rows that change their parent (addresses): who has to let go of them first, and which of them stay where they are.
+"""Rows that change their parent (addresses) or come along with it: who has to let go first, what follows, what stays.
 
 NetBox refuses to move an address that is the primary one of the machine it is leaving. So that machine's field is
 cleared before, together with our memory of it; the class that chooses primary addresses fills it again afterwards.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxbox_dagster.netbox.records import memory_of
-from proxbox_dagster.netbox.spec import Desired, ModelSpec, Ref, Row
+from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, Desired, Kind, ModelSpec, Ownership, Ref, Row
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import decode
 
@@ -24,7 +24,7 @@ class Release:
     row_id: int
     label: str
     changes: dict[str, tuple[Any, Any]]
-    memory: dict[str, Any]
+    memory: dict[str, Any] | None = None
 
 
 def releases(spec: ModelSpec, moving: Mapping[int, Row], state: NetBoxState) -> list[Release]:
@@ -38,8 +38,35 @@ def releases(spec: ModelSpec, moving: Mapping[int, Row], state: NetBoxState) -> 
             label = str(row.get(state.base(index).label) or row["id"])
             release = found.setdefault((holder.path, row["id"]), Release(holder, row["id"], label, {}, memory_of(row)))
             release.changes[name] = (target, None)
-            release.memory[name] = None
+            if release.memory is not None:
+                release.memory[name] = None
     return list(found.values())
+
+
+def followers(spec: ModelSpec, row_id: int, owner: str, state: NetBoxState) -> list[Release]:
+    """What lies under a row that comes from the endpoint ``owner``: from now on it is this endpoint's too."""
+    found: list[Release] = []
+    under: dict[str, list[int]] = {spec.index_name: [row_id]}
+    for other in state.specs.values():
+        if other.update_only or other.ownership is not Ownership.ENDPOINT or other.path == spec.path:
+            continue
+        for index, ids in list(under.items()):
+            name = _filter_under(other, index)
+            if name is None or not ids:
+                continue
+            for row in state.ours_under(other.path, name, ids, owner):
+                label = str(row.get("display") or row["id"])
+                found.append(Release(other, row["id"], label, {ENDPOINT_FIELD: (owner, state.endpoint)}))
+                under.setdefault(other.index_name, []).append(row["id"])
+    return found
+
+
+def _filter_under(spec: ModelSpec, index: str) -> str | None:
+    """The filter that gives the rows of a spec under a row of an index; ``None`` where they are not under it."""
+    if spec.narrow and spec.narrow[1] == index:
+        return spec.narrow[0]
+    name = index.removesuffix("s")
+    return f"{name}_id" if name in spec.by_name and spec.by_name[name].kind is Kind.REF else None
 
 
 def _holders(index: str, name: str, state: NetBoxState) -> Iterator[tuple[ModelSpec, dict[str, Any]]]:

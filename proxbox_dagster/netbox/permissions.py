@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from proxbox_dagster.netbox.reading import looked_under
 from proxbox_dagster.netbox.spec import ModelSpec, ObjectClass, Ownership, Policy
 
 ACTIONS: Final = ("view", "add", "change", "delete")
@@ -58,8 +59,8 @@ def needs(
             actions.add("change")
         if deletes(item):
             actions.add("delete")
-        for path, _ in spec.children:
-            wanted.setdefault(path, {"view"})
+            for path, _ in looked_under(spec):
+                wanted.setdefault(path, {"view"})
     return tuple(
         Need(path, models.get(path) or _model_of(path), tuple(action for action in ACTIONS if action in actions))
         for path, actions in wanted.items()
@@ -69,7 +70,8 @@ def needs(
 def _model_of(path: str) -> str:
     """``dcim.consoleport`` of ``dcim/console-ports``: models of which no row is ours, only looked at."""
     app, _, name = path.partition("/")
-    return f"{app}.{name.removesuffix('s').replace('-', '')}"
+    one = f"{name.removesuffix('ies')}y" if name.endswith("ies") else name.removesuffix("s")
+    return f"{app}.{one.replace('-', '')}"
 
 
 def owned(item: ObjectClass) -> bool:

@@ -15,10 +15,12 @@ from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.changes import Create, Plan, Rules, Update
 from proxbox_dagster.netbox.fields import FieldRules
 from proxbox_dagster.netbox.identity import Identities
-from proxbox_dagster.netbox.moves import held, releases
+from proxbox_dagster.netbox.moves import followers, held, releases
+from proxbox_dagster.netbox.records import is_marked, memory_of
 from proxbox_dagster.netbox.removal import first_mark, plan_removals
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
+    KEEP_TAG,
     OWNER_TAG,
     Desired,
     ModelSpec,
@@ -29,7 +31,7 @@ from proxbox_dagster.netbox.spec import (
     Skip,
 )
 from proxbox_dagster.netbox.state import Blocked, NetBoxState
-from proxbox_dagster.netbox.values import decode, normal
+from proxbox_dagster.netbox.values import decode
 
 
 def plan(desired: Desired, state: NetBoxState, rules: Rules, now: datetime | None = None) -> Plan:
@@ -42,16 +44,16 @@ def plan(desired: Desired, state: NetBoxState, rules: Rules, now: datetime | Non
     elif rows or desired.skips:
         state.load(spec)
     _note_skips(desired, state, made)
-    _Planner(desired, state, rules, made).run(rows)
+    _Planner(desired, state, rules, made, now or datetime.now(UTC)).run(rows)
     _plan_releases(spec, state, made)
-    made.removals = plan_removals(desired, made.present, state, rules.removal, now or datetime.now(UTC))
     return made
 
 
 def _plan_releases(spec: ModelSpec, state: NetBoxState, made: Plan) -> None:
     moving = {item.row_id: item.row for item in made.updates if spec.parent in item.changes}
-    made.releases = releases(spec, moving, state)
-    for release in made.releases:
+    let_go = releases(spec, moving, state)
+    made.releases += let_go
+    for release in let_go:
         names = " and ".join(release.changes)
         made.notes.append(f"{release.label} lets go of its {names}, which moves to another interface")
 
@@ -86,14 +88,14 @@ def _without_doubles(rows: Iterable[Row], spec: ModelSpec, state: NetBoxState, m
 class _Planner:
     """One class's plan in the making."""
 
-    def __init__(self, desired: Desired, state: NetBoxState, rules: Rules, made: Plan) -> None:
-        self.desired, self.state, self.rules, self.made = desired, state, rules, made
+    def __init__(self, desired: Desired, state: NetBoxState, rules: Rules, made: Plan, now: datetime) -> None:
+        self.desired, self.state, self.rules, self.made, self.now = desired, state, rules, made, now
         self.spec = spec = desired.object_class.spec
         overrides = rules.policies.get(made.object_class.name, rules.policies.get(spec.name, {}))
         policies = {item.name: overrides.get(item.name, item.policy) for item in spec.fields}
         self.fields = FieldRules(spec, policies, state, made)
         self.identities = Identities(desired, state, rules)
-        self.movers: dict[Any, dict[str, Any]] = {}
+        self.tag_lost = False
 
     def run(self, rows: list[Row]) -> None:
         matched: list[tuple[Row, dict[str, Any]]] = []
@@ -113,9 +115,25 @@ class _Planner:
         absent = [replace(row, values={**row.initial, **row.values}) for row in absent]
         for row in absent:  # first all, so that rows of this class may refer to one another
             self.state.expect(self._ref(row))
+        self._released(matched)
         for row, found in matched:
             self._match(row, found)
-        self._absent(absent)
+        self.made.removals = plan_removals(
+            self.desired,
+            self.made.present,
+            self.state,
+            self.rules.removal,
+            self.now,
+            made=len(absent),
+            outside=self._outside(),
+            proof=self.rules.proof,
+        )
+        self._absent(absent, [row for row, _ in matched])
+
+    def _outside(self) -> dict[int, str]:
+        """The rows of what the settings leave out, with the reason: they are let go of, not deleted."""
+        found = ((self.state.resolve(Ref(self.spec.index_name, key)), why) for key, why in self.desired.outside.items())
+        return {target: reason for target, reason in found if isinstance(target, int)}
 
     def _ref(self, row: Row) -> Ref:
         return Ref(self.spec.index_name, self.state.key_of(self.spec, row))
@@ -155,8 +173,9 @@ class _Planner:
 
     def _retire(self, row: Row, found: dict[str, Any]) -> None:
         """Take the identity off the old row and mark it, so that the new object inherits nothing of it."""
-        mark = first_mark(self.spec, found, datetime.now(UTC))
-        changes = dict(mark.changes)
+        mark = first_mark(self.spec, found, self.now)
+        kept = "tags" in self.spec.by_name and KEEP_TAG in decode(self.spec.by_name["tags"], found)
+        changes = {} if kept or is_marked(found) else dict(mark.changes)
         for name in self.spec.identity:
             if name != ENDPOINT_FIELD:
                 changes[name] = (decode(self.spec.by_name[name], found), None)
@@ -165,7 +184,25 @@ class _Planner:
         self.made.notes.append(f"{mark.label} is gone: its number now belongs to {row.label}")
         self.state.release(self.spec, found)
 
+    def _give_way(self, row: Row, rival: dict[str, Any]) -> bool:
+        """True where a row whose object is gone gives up its name for ``row``."""
+        removals = self.made.removals
+        gone = {mark.row_id for mark in removals.marks} | {item.row_id for item in removals.deletes}
+        names = self.identities.gives_way(rival, gone)
+        if names is None or self.spec.gives_way is None:
+            return False
+        memory = {**memory_of(rival), self.spec.gives_way: names[1]}
+        self.made.retires.append(Update(Row({}, names[0]), rival["id"], {self.spec.gives_way: names}, memory))
+        self.made.notes.append(f"{names[0]} is gone and gives up its name for {row.label}: it is {names[1]} now")
+        return True
+
     # -- rows that NetBox has -----------------------------------------------------------------------------------
+
+    def _released(self, matched: list[tuple[Row, dict[str, Any]]]) -> None:
+        """All rows of a class without our tag were not released one by one: the tag itself was deleted."""
+        if self.spec.ownership is Ownership.SHARED or self.spec.update_only or self.state.narrowed:
+            return
+        self.tag_lost = len(matched) > 1 and not any(self.state.is_ours(self.spec, found) for _, found in matched)
 
     def _match(self, row: Row, found: dict[str, Any]) -> None:
         if self.spec.ownership is Ownership.SHARED or self.state.is_ours(self.spec, found):
@@ -176,6 +213,13 @@ class _Planner:
                 self.made.unchanged.append(found["id"])
             else:
                 self.fields.update(row, found)
+        elif self.tag_lost:
+            self._fail(
+                row,
+                f"not one of the {self.spec.name} of this endpoint has the tag '{OWNER_TAG}' any more, so nothing is "
+                f"written to them; put it back on all that have {ENDPOINT_FIELD.removeprefix('cf.')} "
+                f"'{self.state.endpoint}' (in NetBox's list: filter, select all, edit, add tag)",
+            )
         else:
             self._fail(
                 row,
@@ -186,47 +230,32 @@ class _Planner:
 
     # -- rows that NetBox has not -------------------------------------------------------------------------------
 
-    def _absent(self, rows: list[Row]) -> None:
-        if self.spec.ownership is Ownership.SHARED:
-            rivals: dict[int, dict[str, Any]] = {}
-        else:
+    def _absent(self, rows: list[Row], matched: list[Row]) -> None:
+        rivals: dict[int, dict[str, Any]] = {}
+        if self.spec.ownership is not Ownership.SHARED:
             rivals = self.identities.rivals(rows)
-            self.movers = self.identities.movers(rows)
+            self.identities.look_for_movers(rows, matched)
         for position, row in enumerate(rows):
             rival = rivals.get(position)
-            if rival is None and self._taken_over(row):
-                continue
             if rival is not None and self.state.is_row_of(self.spec, rival, row):
                 self.state.put(self.spec, rival)
                 self.made.present.add(rival["id"])
                 self._match(row, rival)
-                continue
-            if rival is None:
-                self.made.creates.append(Create(row, self._ref(row), self.fields.new_values(row)))
-            elif self.identities.may_adopt(row, rival):
+            elif rival is not None and self.identities.may_adopt(row, rival):
                 self._adopt(row, rival)
-            else:
+            elif rival is not None and not self._give_way(row, rival):
                 self._fail(row, self.identities.conflict(row, rival))
+            elif mover := self.identities.mover(row):
+                self._take_over(row, mover)
+            else:
+                self.made.creates.append(Create(row, self._ref(row), self.fields.new_values(row)))
 
-    def _taken_over(self, row: Row) -> bool:
-        """A guest that came from another configured cluster keeps its row: there it is missing, and the proof fits.
-
-        Only classes with a proof, and only by its first field (the SMBIOS uuid), which two guests never share.
-        """
-        if not self.spec.proof:
-            return False
-        proof = self.spec.proof[0]
-        wanted = row.values.get(proof)
-        if wanted is UNOBSERVED or wanted is None:
-            return False
-        found = self.movers.get(normal(self.spec.by_name[proof], wanted))
-        if found is None:
-            return False
-        self.state.put(self.spec, found)
-        self.made.present.add(found["id"])
-        self.fields.update(row, found, adopted=True)
-        self.made.notes.append(f"{row.label} came from endpoint {self.state.owner_of(found)} and keeps its row")
-        return True
+    def _take_over(self, row: Row, found: dict[str, Any]) -> None:
+        """A guest that came from another configured cluster keeps its row, and what is under it comes along."""
+        owner = self.state.owner_of(found)
+        self.made.notes.append(f"{row.label} came from endpoint {owner} and keeps its row")
+        self.made.releases += followers(self.spec, found["id"], str(owner), self.state)
+        self._adopt(row, found)
 
     def _adopt(self, row: Row, rival: dict[str, Any]) -> None:
         self.state.put(self.spec, rival)

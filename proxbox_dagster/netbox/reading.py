@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
 from urllib.parse import quote_plus
 
-from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, OWNER_TAG, ModelSpec
+from proxbox_dagster.netbox.errors import NetBoxRefused
+from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, KEEP_TAG, OWNER_TAG, ModelSpec
 
 VALUES_PER_REQUEST = 80
 """Values of one filter in one GET."""
@@ -44,32 +45,70 @@ def owner_of(row: dict[str, Any]) -> str | None:
     return str(value) if value else None
 
 
+_JOURNAL = ("extras/journal-entries", "assigned_object_*")
+_IMAGES = ("extras/image-attachments", "object_*")
+_CONTACTS = ("tenancy/contact-assignments", "object_*")
+ATTACHED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "virtualization.virtualmachine": (
+        ("extras/image-attachments", "object_*"),
+        ("tenancy/contact-assignments", "object_*"),
+    ),
+    "dcim.device": (("extras/image-attachments", "object_*"), ("tenancy/contact-assignments", "object_*")),
+    "ipam.ipaddress": (("tenancy/contact-assignments", "object_*"),),
+}
+"""By model what people attach to an object beside journal entries, and what goes with it without a word."""
+
+
+def looked_under(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
+    """(REST path, filter) of all that may hang on a row and is looked for before it is deleted."""
+    return (*spec.children, _JOURNAL, *ATTACHED.get(spec.model, ()))
+
+
 def foreign_children(reader: Reader, endpoint: str, spec: ModelSpec, row_ids: Sequence[int]) -> dict[int, str]:
-    """Of these rows, those under which NetBox has something that is not this endpoint's, with what it is."""
+    """Of these rows, those with which something would go that is not this endpoint's, with what it is.
+
+    A kind of object that the token may not view counts as there: nobody knows.
+    """
     found: dict[int, str] = {}
-    for path, filter_name in spec.children:
-        for part in portions(row_ids, filter_name):
-            _foreign_among(reader, endpoint, path, filter_name, part, found)
+    for path, name in looked_under(spec):
+        fixed: dict[str, Any] = {}
+        if name.endswith("_*"):
+            fixed = {name.replace("_*", "_type"): spec.model}
+        filter_name = name.replace("_*", "_id")
+        for part in portions([row_id for row_id in row_ids if row_id not in found], filter_name):
+            try:
+                _foreign_among(reader, endpoint, path, filter_name, part, found, fixed)
+            except NetBoxRefused as refusal:
+                found.update(
+                    dict.fromkeys(part, f"perhaps something of {path}, which the token may not see ({refusal})")
+                )
     return found
 
 
 def _foreign_among(
-    reader: Reader, endpoint: str, path: str, filter_name: str, row_ids: Sequence[int], found: dict[int, str]
+    reader: Reader,
+    endpoint: str,
+    path: str,
+    filter_name: str,
+    row_ids: Sequence[int],
+    found: dict[int, str],
+    fixed: dict[str, Any],
 ) -> None:
-    for child in reader.read(path, {filter_name: list(row_ids)}):
+    for child in reader.read(path, {**fixed, filter_name: list(row_ids)}):
         if _is_ours(child, endpoint):
             continue
         parent = parent_among(child, filter_name, row_ids)
         if parent is None:  # its answer does not say whose it is: ask for each row by itself
             for row_id in row_ids:
-                _foreign_among(reader, endpoint, path, filter_name, [row_id], found)
+                _foreign_among(reader, endpoint, path, filter_name, [row_id], found, fixed)
             return
         found.setdefault(parent, f"{path.rsplit('/', 1)[-1]} '{child.get('display', child['id'])}'")
 
 
 def _is_ours(child: dict[str, Any], endpoint: str) -> bool:
-    """A row without our tag was released by a person, and is not taken along."""
-    tagged = "tags" not in child or any(tag.get("slug") == OWNER_TAG for tag in child["tags"])
+    """A row that a person released or said to keep is not taken along."""
+    slugs = {tag.get("slug") for tag in child.get("tags", ())}
+    tagged = "tags" not in child or (OWNER_TAG in slugs and KEEP_TAG not in slugs)
     return tagged and owner_of(child) == endpoint
 
 
@@ -83,7 +122,7 @@ def parent_among(child: dict[str, Any], filter_name: str, row_ids: Sequence[int]
         owner = value if value.get("id") in row_ids and name in child else value.get(name, value)
         if isinstance(owner, dict) and owner.get("id") in row_ids:
             return int(owner["id"])
-    for key in ("assigned_object_id", "parent_object_id"):
+    for key in (filter_name, "assigned_object_id", "parent_object_id"):
         if child.get(key) in row_ids:
             return int(child[key])
     return None

@@ -3,17 +3,18 @@
 A row is a candidate only where a complete read proved the absence (:class:`Coverage`), it is ours and of this
 endpoint, and no person tagged it ``proxbox-keep``. Classes that mirror a list under a guest (disks, snapshots, ...)
 are deleted at once; others are marked, and deleted only where the settings say so, after the grace period and enough
-confirming reads, counted in the row's own record.
+confirming reads, counted in the row's own record. What is under a marked row stays with it. The brake counts both,
+new marks and deletions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from proxbox_dagster.netbox.records import missing_record
+from proxbox_dagster.netbox.records import confirmations, is_marked, memory_of, missing_record, missing_since
 from proxbox_dagster.netbox.spec import (
     KEEP_TAG,
     MISSING_FIELD,
@@ -45,9 +46,11 @@ class RemovalRules:
 
     def mode(self, object_class: str, spec: ModelSpec) -> Mode:
         """What to do with a class: its own setting, else the default within what the class allows."""
+        if spec.removal == "ignore":
+            return "ignore"
         if object_class in self.classes:
             return self.classes[object_class]
-        if spec.removal == "ignore" or self.default == "ignore":
+        if self.default == "ignore":
             return "ignore"
         return "delete" if spec.removal == "delete" or self.default == "delete" else "mark"
 
@@ -85,18 +88,70 @@ class Removals:
         return bool(self.marks or self.deletes)
 
 
+Proof = Callable[[ModelSpec, dict[str, Any]], str | None]
+"""Asks whether a row's source is really gone: why it may only be hidden, or ``None``."""
+
+
+NOTHING_OUTSIDE: Final[Mapping[int, str]] = {}
+
+
 def plan_removals(
-    desired: Desired, present: set[int], state: NetBoxState, rules: RemovalRules, now: datetime
+    desired: Desired,
+    present: set[int],
+    state: NetBoxState,
+    rules: RemovalRules,
+    now: datetime,
+    *,
+    made: int = 0,
+    outside: Mapping[int, str] = NOTHING_OUTSIDE,
+    proof: Proof | None = None,
 ) -> Removals:
-    """Marks and deletions of one class. ``present`` are the ids of rows whose objects were seen in this run."""
-    spec = desired.object_class.spec
+    """Marks and deletions of one class.
+
+    ``present`` are the ids of rows whose objects were seen in this run, ``made`` the number of rows to be made,
+    ``outside`` the ids of rows whose objects the settings leave out, with the reason.
+    """
+    spec, name = desired.object_class.spec, desired.object_class.name
     found = Removals()
-    mode = rules.mode(desired.object_class.name, spec)
-    coverage = desired.coverage
+    mode = rules.mode(name, spec)
     if mode == "ignore" or spec.update_only or spec.ownership is Ownership.SHARED:
         return found
-    if not (coverage.everything or coverage.parents):
+    if desired.coverage.gap and not desired.coverage.parents:
+        found.kept += _unproved(desired, present, state)
         return found
+    ours, gone = _gone(desired, present, state)
+    doomed: list[dict[str, Any]] = []
+    for row in gone:
+        if "tags" in spec.by_name and KEEP_TAG in decode(spec.by_name["tags"], row):
+            found.kept.append(f"{_label(spec, row)}: tagged {KEEP_TAG}")
+        elif row["id"] in outside:
+            found.kept.append(f"{_label(spec, row)}: {outside[row['id']]}; delete it by hand if nobody needs it")
+        elif mode == "delete" and spec.removal == "delete":
+            doomed.append(row)
+        else:
+            _stage(spec, row, mode, rules, now, found, doomed)
+    fresh = sum(mark.first for mark in found.marks) + len(doomed)
+    # A list that turns over (backups, snapshots) loses as many as it gains; guests do not.
+    replaced = made if spec.removal == "delete" else 0
+    braked = _brake(name, fresh - replaced, ours, desired.coverage, rules)
+    if braked:
+        return Removals(waiting=found.waiting, kept=found.kept, braked=braked)
+    if proof is not None and fresh:
+        doomed = _proved(spec, doomed, found, state, proof)
+    foreign = state.foreign_children(spec, [row["id"] for row in doomed]) if doomed else {}
+    for row in doomed:
+        if row["id"] in foreign:
+            found.kept.append(f"{_label(spec, row)}: NetBox has {foreign[row['id']]} under it, which is not ours")
+        else:
+            found.deletes.append(Removal(row["id"], _label(spec, row)))
+    return found
+
+
+def _gone(desired: Desired, present: set[int], state: NetBoxState) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows of the class are ours, and those of them that the read proved to be without a source."""
+    spec, coverage = desired.object_class.spec, desired.coverage
+    if not (coverage.everything or coverage.parents):
+        return 0, []
     state.load(spec)
     ours = [row for row in state.rows(spec) if state.is_ours(spec, row) and _of_class(spec, row, desired)]
     parents = {target for ref in coverage.parents if isinstance(target := state.resolve(ref), int)}
@@ -111,25 +166,34 @@ def plan_removals(
         and _covered(spec, row, coverage, parents)
         and all(decode(item, row) in targets for item, targets in bounds)
     ]
-    fresh = [row for row in gone if not missing_record(row)]
-    found.braked = _brake(desired.object_class.name, len(fresh), len(ours), coverage, rules)
-    if found.braked:
-        return found
-    doomed: list[dict[str, Any]] = []
-    for row in gone:
-        if "tags" in spec.by_name and KEEP_TAG in decode(spec.by_name["tags"], row):
-            found.kept.append(_label(spec, row))
-        elif spec.removal == "delete":
-            doomed.append(row)
-        else:
-            _stage(spec, row, mode, rules, now, found, doomed)
-    foreign = state.foreign_children(spec, [row["id"] for row in doomed]) if doomed and spec.children else {}
-    for row in doomed:
-        if row["id"] in foreign:
-            found.kept.append(f"{_label(spec, row)}: NetBox has {foreign[row['id']]} under it, which is not ours")
-        else:
-            found.deletes.append(Removal(row["id"], _label(spec, row)))
-    return found
+    return len(ours), gone
+
+
+def _unproved(desired: Desired, present: set[int], state: NetBoxState) -> list[str]:
+    """That rows of ours were not seen, and why that says nothing."""
+    spec = desired.object_class.spec
+    state.load(spec)
+    unseen = [row for row in state.rows(spec) if row["id"] not in present and state.is_ours(spec, row)]
+    unseen = [row for row in unseen if _of_class(spec, row, desired) and not missing_record(row)]
+    if not unseen:
+        return []
+    names = ", ".join(_label(spec, row) for row in unseen[:3]) + (", ..." if len(unseen) > 3 else "")
+    return [f"{len(unseen)} not seen ({names}) and not taken for gone: {desired.coverage.reason}"]
+
+
+def _proved(
+    spec: ModelSpec, doomed: list[dict[str, Any]], found: Removals, state: NetBoxState, proof: Proof
+) -> list[dict[str, Any]]:
+    """The rows to be deleted whose absence is proved; marks of others are taken back."""
+    hidden: set[int] = set()
+    first = [row for mark in found.marks if mark.first and (row := state.row(spec, mark.row_id))]
+    for row in (*first, *doomed):
+        reason = proof(spec, row)
+        if reason is not None:
+            hidden.add(row["id"])
+            found.kept.append(f"{_label(spec, row)}: {reason}")
+    found.marks = [mark for mark in found.marks if mark.row_id not in hidden]
+    return [row for row in doomed if row["id"] not in hidden]
 
 
 def _stage(
@@ -149,34 +213,43 @@ def _stage(
     found.waiting += 1
     if mode != "delete":
         return
-    seen = int(record.get("confirmed", 1)) + 1
-    since = _moment(record.get("since"), now)
-    if seen > rules.confirmations and now - since >= timedelta(days=rules.grace_days):
+    since, seen = missing_since(record), confirmations(record) + 1
+    if since is None or since > now:
+        # A damaged record, or a clock that was put back: the grace period begins anew.
+        after = {**record, "since": _spelled(now), "confirmed": 1}
+        found.marks.append(Mark(row["id"], _label(spec, row), {MISSING_FIELD: (record, after)}, first=False))
+    elif seen > rules.confirmations and now - since >= timedelta(days=rules.grace_days):
         doomed.append(row)
     elif seen <= rules.confirmations:
         after = {**record, "confirmed": seen}
         found.marks.append(Mark(row["id"], _label(spec, row), {MISSING_FIELD: (record, after)}, first=False))
 
 
+def _spelled(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
 def first_mark(spec: ModelSpec, row: dict[str, Any], now: datetime) -> Mark:
     """The mark of a row whose source is gone: tag, status, and our record with the time and the status before."""
-    record: dict[str, Any] = {"since": now.astimezone(UTC).isoformat(timespec="seconds"), "confirmed": 1}
+    record: dict[str, Any] = {"since": _spelled(now), "confirmed": 1}
     changes: dict[str, tuple[Any, Any]] = {}
     if spec.missing_status and "status" in spec.by_name:
         before = decode(spec.by_name["status"], row)
-        record["status"] = before
+        # A row that is marked already and lost its record: its status is ours, what was before is in the memory.
+        record["status"] = memory_of(row).get("status", before) if is_marked(row) else before
         if before != spec.missing_status:
             changes["status"] = (before, spec.missing_status)
     if "tags" in spec.by_name:
         tags = decode(spec.by_name["tags"], row)
-        changes["tags"] = (tags, tags | {MISSING_TAG})
+        if MISSING_TAG not in tags:
+            changes["tags"] = (tags, tags | {MISSING_TAG})
     changes[MISSING_FIELD] = (None, record)
     return Mark(row["id"], _label(spec, row), changes, first=True)
 
 
 def _brake(name: str, gone: int, ours: int, coverage: Coverage, rules: RemovalRules) -> str | None:
     """Why this many removals look like a fault rather than like work, or ``None``."""
-    if rules.override or not gone:
+    if rules.override or gone <= 0:
         return None
     share = 100.0 * gone / ours if ours else 0.0
     all_gone = coverage.everything and gone == ours and gone > 1
@@ -207,11 +280,3 @@ def _label(spec: ModelSpec, row: dict[str, Any]) -> str:
     item = spec.by_name.get(spec.label)
     value = decode(item, row) if item and item.kind is not Kind.REF else None
     return f"{value or spec.name} (id {row['id']})"
-
-
-def _moment(text: Any, now: datetime) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return now  # a damaged record starts the grace period anew: the safe side
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

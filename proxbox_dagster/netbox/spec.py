@@ -152,9 +152,16 @@ class ModelSpec:
     parent: str | None = None
     """The field that refers to the row this one belongs to; covers of a read name such parents."""
     children: tuple[tuple[str, str], ...] = ()
-    """(REST path, filter by this row's id) of what NetBox would delete along with a row."""
+    """(REST path, filter by this row's id) of what NetBox would delete, or change, along with a row.
+
+    ``object_*`` stands for ``object_id`` with ``object_type``, where the filter is by type and id."""
     proof: tuple[str, ...] = ()
     """Fields that, all of them differing, prove that a re-used identity is another object: (serial, name)."""
+    proof_under: tuple[str, str, str] | None = None
+    """(REST path, filter by this row's id, field) of what proves it where one of ``proof`` is unknown, by having
+    nothing in common with ``Row.proofs``: MAC addresses, for containers have no uuid."""
+    gives_way: str | None = None
+    """A unique field that a row whose source is gone gives up for a new one of this endpoint: the name."""
     narrow: tuple[str, str] | None = None
     """How a run narrowed to guests reads: (filter, index of the rows whose ids it takes; empty: the VMIDs)."""
     window: str | None = None
@@ -179,10 +186,6 @@ class ModelSpec:
     @cached_property
     def by_name(self) -> Mapping[str, FieldSpec]:
         return {item.name: item for item in self.fields}
-
-    @cached_property
-    def has_memory(self) -> bool:
-        return any(item.policy is Policy.MANAGED for item in self.fields)
 
     def page(self, row_id: int) -> str:
         """Path of the row's page in NetBox's UI."""
@@ -219,7 +222,8 @@ class Row:
     ``values`` maps field names to values, :class:`Ref`, tuples of Refs, ``None`` (known absent: cleared) or
     ``UNOBSERVED`` (left alone). ``label`` names it for people; ``link`` is its place in Proxmox's UI.
     ``initial`` are values only for fields in which NetBox has nothing yet. A row that is ``only_new`` is made where
-    NetBox has none, and never changed or moved: what it says was not observed, only presumed.
+    NetBox has none, and never changed or moved: what it says was not observed, only presumed. ``proofs`` tell the
+    object from another one of the same identity (``ModelSpec.proof_under``).
     """
 
     values: dict[str, Any]
@@ -227,6 +231,7 @@ class Row:
     link: str | None = None
     initial: dict[str, Any] = field(default_factory=dict)
     only_new: bool = False
+    proofs: frozenset[str] = frozenset()
 
 
 class Outcome(StrEnum):
@@ -259,6 +264,8 @@ class Coverage:
     covered where both its storage (the parent) was read to the end and its guest is in the list of guests."""
     reason: str = ""
     """When not everything is covered: why, for the operator."""
+    gap: bool = False
+    """Whether that reason is a hole in the read, rather than how the run was narrowed or the class is kept."""
 
 
 NOTHING_COVERED = Coverage()
@@ -273,6 +280,8 @@ class Desired:
     skips: list[Skip] = field(default_factory=list)
     coverage: Coverage = NOTHING_COVERED
     notes: list[str] = field(default_factory=list)
+    outside: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    """Identities of objects that the settings leave out, with the reason: rows that NetBox has of them stay."""
     hold: str = ""
     """Why rows are not moved here from parents outside of the coverage; empty: they are."""
 

@@ -324,6 +324,23 @@ class NetBoxState:
         """Of these rows, those under which NetBox has something that is not this endpoint's, with what it is."""
         return foreign_children(self._reader, self.endpoint, spec, row_ids)
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether only some guests and what belongs to them are read."""
+        return bool(self._vmids)
+
+    def ours_under(
+        self, path: str, name: str, row_ids: Sequence[int], owner: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows that belong to an endpoint (this one unless ``owner`` is given) under others, read past the tables."""
+        filters: dict[str, Any] = {ENDPOINT_FILTER: owner or self.endpoint}
+        return [
+            row
+            for part in portions(list(row_ids), name)
+            for row in self._reader.read(path, {**filters, name: part})
+            if owner_of(row) == (owner or self.endpoint)
+        ]
+
     def there(self, spec: ModelSpec, row_ids: Sequence[int]) -> set[int]:
         """Which of these rows NetBox still has."""
         found: set[int] = set()

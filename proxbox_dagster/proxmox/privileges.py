@@ -82,6 +82,9 @@ BACKUP: Final = Need("/vms", (("VM.Backup",),), "guest", "backups of guests are 
 """Needed for backups besides the storage's privilege, except where Datastore.Allocate is held."""
 
 
+PROBED: Final[Mapping[str, Need]] = {"guest": _GUESTS, "storage": _STORAGES, "bridge": NEEDS["node_networks"][0]}
+"""What a list leaves out by the path of each single object, with the privilege that shows it."""
+
 POOLS: Final = Need(
     "/pool", (("Pool.Audit",),), "other", "pools are not told: what a backup job of a pool takes is not observed"
 )

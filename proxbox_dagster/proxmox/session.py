@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from ..facts import Fetched, Gap, GapKind, frame_of, guest_key
+from ..facts import Fetched, Gap, GapKind, frame_of
 from ..scope import Scope
 from ..settings import ConcurrencyConfig, EndpointSettings
 from .client import ProxmoxClient, api_path
@@ -19,7 +19,7 @@ from .fetch import FETCHES
 from .grants import grant
 from .memo import Memo
 from .normalise import ALL, Rows
-from .privileges import PrivilegeProof, Privileges
+from .privileges import PROBED, PrivilegeProof, Privileges
 from .sources import SOURCES
 
 Item = TypeVar("Item")
@@ -162,22 +162,35 @@ class ProxmoxSession:
         """What the token may see, read once."""
         return self.once("proof", self._proof)
 
-    def absence_gap(self, kind: str, vmid: int) -> Gap | None:
-        """Why a guest that is in no list need not be gone; ``None`` when its absence is proved.
+    def absence_gap(self, what: str, name: str) -> Gap | None:
+        """Why a guest, storage or bridge that is in no list need not be gone; ``None`` when its absence is proved.
 
-        The list of all privileges does not name paths on which there are none (role NoAccess), so that such a guest
-        looks like a deleted one: before a guest is taken for gone, its own path is asked for. One request.
+        ``what`` is a key of :data:`PROBED`, ``name`` the VMID or the name. The list of all privileges does not name
+        paths on which there are none (role NoAccess), so that such an object looks like a deleted one: before it is
+        taken for gone, its own path is asked for. One request.
         """
-        path = f"/vms/{vmid}"
+        need = PROBED[what]
+        path = f"{need.base}/{name}"
         answer = self.once(
             f"privileges of {path}", lambda: self.get("access", "access", "permissions", expect=None, path=path)
         )
-        if isinstance(answer, Mapping) and Privileges(answer).allows(path, (("VM.Audit",),)):
+        if isinstance(answer, Mapping) and Privileges(answer).allows(path, need.any_of):
             return None
         who = self.client.credentials
-        line = grant(path, ["VM.Audit"], who.user, who.token_name)
-        reason = f"the {who.who} lacks VM.Audit on {path}: the guest may be hidden, not gone. Grant it: {line}"
-        return Gap("guest", guest_key(kind, vmid), GapKind.PERMISSION, reason)
+        wanted = need.any_of[0]
+        line = grant(path, wanted, who.user, who.token_name)
+        names = " and ".join(wanted)
+        reason = f"the {who.who} lacks {names} on {path}: the {what} may be hidden, not gone. Grant it: {line}"
+        return Gap(what, name, GapKind.PERMISSION, reason)
+
+    def incomplete(self) -> str | None:
+        """Why nothing at all may be taken for gone in this run: no quorum, or a node lost while it was read."""
+        for gap in self.fetched("cluster_status").gaps:
+            if (gap.level, gap.name) == ALL:
+                return gap.reason
+        for name in sorted(self._lost_nodes):
+            return f"node {name} could not be reached while it was read; nothing that is missing is taken for gone"
+        return None
 
     def release(self) -> str | None:
         """The lowest release of Proxmox VE among the nodes, as ``9.1``; ``None`` in a narrowed run."""

@@ -112,7 +112,7 @@ def covered(context: StageContext, *sources: Fetched) -> Coverage:
     for source in sources:
         for gap in source.gaps:
             if gap.kind is not GapKind.NOT_APPLICABLE:
-                return Coverage(reason=gap.reason)
+                return Coverage(reason=gap.reason, gap=True)
     return Coverage(everything=True) if sources else NOTHING_COVERED
 
 

@@ -276,7 +276,9 @@ def _cluster_sync_states(view: _View) -> Desired:
 
 def _device_sync_states(view: _View) -> Desired:
     context = view.context
-    desired = Desired(specs.DEVICE_SYNC_STATES, coverage=covered(context, view.status, view.read_nodes))
+    desired = Desired(
+        specs.DEVICE_SYNC_STATES, coverage=Coverage(reason="NetBox removes a sync state along with its device")
+    )
     for node, (_, detail) in view.nodes.items():
         version = detail.get("version")
         values = {

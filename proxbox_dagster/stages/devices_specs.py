@@ -104,6 +104,18 @@ CLUSTER = ModelSpec(
     removal="ignore",
 )
 
+_COMPONENTS = (
+    "interface",
+    "console-port",
+    "console-server-port",
+    "power-port",
+    "power-outlet",
+    "front-port",
+    "rear-port",
+    "module-bay",
+    "device-bay",
+)
+
 DEVICE = ModelSpec(
     name="devices",
     path="dcim/devices",
@@ -124,6 +136,17 @@ DEVICE = ModelSpec(
     ),
     unique=(UniqueKey(("name", "site"), "name__ie", casefold=True),),
     missing_status="decommissioning",
+    children=tuple(
+        (path, "device_id")
+        for path in (
+            *(f"dcim/{name}s" for name in _COMPONENTS),
+            "dcim/cables",
+            "dcim/inventory-items",
+            "dcim/modules",
+            "ipam/ip-addresses",
+            "ipam/services",
+        )
+    ),
 )
 
 ENDPOINT_ADDRESS = ModelSpec(
@@ -223,7 +246,7 @@ PROXMOX_NODE = ModelSpec(
     plugin=True,
     list_page="/api/plugins/proxbox/proxmox-nodes/",
     unique=(UniqueKey(("name", "endpoint"), "name"),),
-    removal="delete",
+    removal="mark",
 )
 
 CLUSTER_SYNC_STATE = ModelSpec(
@@ -269,7 +292,7 @@ DEVICE_SYNC_STATE = ModelSpec(
     pages=False,
     unique=(UniqueKey(("device",), "device_id"),),
     label="proxmox_node_name",
-    removal="delete",
+    removal="ignore",
 )
 
 SITES = ObjectClass("sites", SITE, "Sites", "The site of each cluster's nodes.")

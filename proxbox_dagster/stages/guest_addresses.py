@@ -67,6 +67,8 @@ def is_running(guest: Guest) -> bool:
     return guest.row.get("status") == "running"
 
 
+_BY_NAME = "addresses.ignore_interfaces"
+
 # -- what the configuration says --------------------------------------------------------------------------------
 
 
@@ -114,10 +116,12 @@ class Claims:
     claims: list[Claim]
     left_out: list[tuple[str, str]]
     notes: list[str]
+    ignored: dict[str, str]
+    """Addresses that the settings leave out, each with the key that does."""
 
     @classmethod
     def empty(cls) -> Claims:
-        return cls([], [], [])
+        return cls([], [], [], {})
 
 
 def claim(
@@ -132,6 +136,7 @@ def claim(
     for card in cards:
         for found in _of_card(guest, card, interfaces, rules, into):
             if rules.ignores(found.address):
+                into.ignored[found.host] = "addresses.ignore_networks"
                 continue
             reason = _refused_by_netbox(found.interface)
             if reason:
@@ -172,10 +177,12 @@ def _reported(
     configured = {item.ip: item for item in static.interfaces}
     for inside in interfaces_of(card, interfaces, guest.kind):
         if rules.ignores_interface(inside["name"]):
+            into.ignored |= {str(ipaddress.ip_address(entry["address"])): _BY_NAME for entry in inside["addresses"]}
             continue
         for entry in inside["addresses"]:
             address = ipaddress.ip_address(entry["address"])
             if rules.ignores(address):
+                into.ignored[str(address)] = "addresses.ignore_networks"
                 continue
             item = with_prefix(address, entry["prefix"])
             if not entry["prefix"] and address in configured:

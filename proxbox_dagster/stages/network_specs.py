@@ -12,6 +12,9 @@ NODE_INTERFACE = "dcim.interface"
 VM_INTERFACE = "virtualization.vminterface"
 """NetBox's content type of a virtual machine's interface."""
 
+INTERFACE_CHILDREN = (("ipam/fhrp-group-assignments", "interface_*"), ("vpn/tunnel-terminations", "termination_*"))
+"""What people hang on interfaces of either kind; NetBox deletes it along."""
+
 VLAN = ModelSpec(
     name="vlans",
     path="ipam/vlans",
@@ -92,6 +95,7 @@ IP_ADDRESS = ModelSpec(
     label="address",
     parent="assigned_object_id",
     narrow=("virtual_machine_id", "virtual_machines"),
+    children=(("ipam/ip-addresses", "nat_inside_id"), ("ipam/services", "ip_address_id")),
     primary_of=(
         ("virtual_machines", "primary_ip4"),
         ("virtual_machines", "primary_ip6"),

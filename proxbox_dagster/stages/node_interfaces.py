@@ -78,13 +78,10 @@ class _View:
         self.complete = [node for node in self.nodes if self.read.gap("node", node) is None]
 
     def covered(self, object_class: ObjectClass) -> Desired:
-        """A class under interfaces: all of it once every node was read, else what is under those that were seen.
+        """A class under interfaces: what is under those that were seen, on nodes that were read to the end.
 
-        Only the first covers what is under an interface that a node has no more.
+        What is under an interface that is gone stays with it: the interface is marked, and taken away whole.
         """
-        members = {row["name"] for row in self.status.rows if row["type"] == "node"}
-        if self.context.scope.is_full and not self.read.gaps and members <= set(self.nodes):
-            return Desired(object_class, coverage=Coverage(everything=bool(self.nodes)))
         parents = frozenset(
             interface_ref(self.context, node, name) for node in self.complete for name in self.nodes[node].rows
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from proxbox_dagster.netbox.spec import FieldSpec, Kind, ModelSpec, ObjectClass, Policy, UniqueKey
 from proxbox_dagster.stages.common import ENDPOINT, TAGS
 from proxbox_dagster.stages.devices_specs import DEVICE
-from proxbox_dagster.stages.network_specs import IP_ADDRESS, MAC_ADDRESS, NODE_INTERFACE, VLAN
+from proxbox_dagster.stages.network_specs import INTERFACE_CHILDREN, IP_ADDRESS, MAC_ADDRESS, NODE_INTERFACE, VLAN
 
 _NET = "/nodes/{node}/network"
 
@@ -52,7 +52,16 @@ INTERFACE = ModelSpec(
     unique=(UniqueKey(("device", "name"), "device_id"),),
     removal="mark",
     parent="device",
-    children=(("ipam/ip-addresses", "interface_id"), ("dcim/mac-addresses", "interface_id")),
+    children=(
+        ("ipam/ip-addresses", "interface_id"),
+        ("dcim/mac-addresses", "interface_id"),
+        *(("dcim/interfaces", name) for name in ("bridge_id", "lag_id", "parent_id")),
+        ("dcim/cables", "interface_id"),
+        ("dcim/inventory-items", "component_*"),
+        ("circuits/virtual-circuit-terminations", "interface_id"),
+        ("vpn/l2vpn-terminations", "interface_id"),
+        *INTERFACE_CHILDREN,
+    ),
 )
 
 NODE_PRIMARY_MAC = ModelSpec(

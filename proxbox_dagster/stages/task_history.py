@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
-from proxbox_dagster.netbox.spec import Coverage, Desired, FieldSpec, Kind, ModelSpec, ObjectClass, Row, UniqueKey
+from proxbox_dagster.netbox.spec import (
+    Coverage,
+    Desired,
+    FieldSpec,
+    Kind,
+    ModelSpec,
+    ObjectClass,
+    Policy,
+    Row,
+    UniqueKey,
+)
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
 from proxbox_dagster.proxmox.parse.upid import parse_upid
 from proxbox_dagster.stages.common import ENDPOINT, TAGS, owned, vm_ref
@@ -24,8 +34,8 @@ TASK = ModelSpec(
     fields=(
         ENDPOINT,
         FieldSpec(
-            "virtual_machine", f"{_TASKS} id", "the guest of that VMID; other tasks are left out", kind=Kind.REF,
-            required=True,
+            "virtual_machine", f"{_TASKS} id", "the guest that had that VMID when the task was first seen; other tasks "
+            "are left out", Policy.CREATE_ONLY, Kind.REF, required=True,
         ),
         FieldSpec("vm_type", "/cluster/resources type", "qemu or lxc", limit=16),
         FieldSpec("upid", f"{_TASKS} upid", limit=255, required=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from proxbox_dagster.facts import UNOBSERVED
+from proxbox_dagster.facts import UNOBSERVED, GapKind
 from proxbox_dagster.netbox.spec import Coverage, Desired, Ref, Row
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
 from proxbox_dagster.proxmox.parse.smbios import parse_smbios_uuid
@@ -25,8 +25,9 @@ from proxbox_dagster.stages.common import (
     slug_of,
     vm_ref,
 )
+from proxbox_dagster.stages.guest_nics import nics
 from proxbox_dagster.stages.guest_vocabulary import netbox_status, platform_name, ui_color, unique_names
-from proxbox_dagster.stages.guests import MAX_DISK_MIB, Guest, guest_coverage, guests, synced_disks, unreadable
+from proxbox_dagster.stages.guests import MAX_DISK_MIB, Guest, guest_coverage, guests, hidden, synced_disks, unreadable
 from proxbox_dagster.stages.ownership import GUEST_TAG_DESCRIPTION, custom_field_row
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
 
@@ -159,8 +160,32 @@ def _virtual_machines(
             "tags": _wanted_tags(guest),
             **_from_config(guest),
         }
-        desired.rows.append(Row(owned(context, values), guest.label, context.link(guest.key)))
+        link = context.link(guest.key)
+        desired.rows.append(Row(owned(context, values), guest.label, link, proofs=_macs(guest)))
+    _note_unknown(inputs, context, desired)
     return desired
+
+
+def _macs(guest: Guest) -> frozenset[str]:
+    """The guest's MAC addresses: what tells containers of one number from one another."""
+    return frozenset(card.mac for card in nics(guest)[0] if card.mac is not None)
+
+
+def _note_unknown(inputs: Inputs, context: StageContext, desired: Desired) -> None:
+    """A run narrowed to a guest that is not there has nothing to do, and says so; it removes nothing."""
+    listed = {row["vmid"] for row in inputs["guests"].rows}
+    for vmid in sorted(context.scope.vmids - listed):
+        gap = hidden(inputs, vmid)
+        if gap is not None and gap.kind is not GapKind.OUT_OF_SCOPE:
+            reason = f"it is not observed: {gap.reason}"
+        elif gap is not None:
+            reason = f"it is not on {', '.join(sorted(context.scope.nodes))}, to which the run is narrowed"
+        else:
+            reason = (
+                f"endpoint {context.endpoint} has no guest of that number. A run narrowed to a guest removes nothing; "
+                "a run over the whole endpoint marks what is gone"
+            )
+        desired.fail(f"guest {vmid}", reason)
 
 
 def _size(value: Any, unit: int) -> Any:

@@ -89,6 +89,8 @@ VIRTUAL_MACHINE = ModelSpec(
     unique=(UniqueKey(("name", "cluster"), "name__ie", casefold=True),),
     missing_status="decommissioning",
     proof=("serial", "name"),
+    proof_under=("dcim/mac-addresses", "virtual_machine_id", "mac_address"),
+    gives_way="name",
     narrow=("cf_proxmox_vm_id", ""),
     children=(
         ("virtualization/virtual-disks", "virtual_machine_id"),

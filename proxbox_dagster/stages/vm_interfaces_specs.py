@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from proxbox_dagster.netbox.spec import FieldSpec, Kind, ModelSpec, ObjectClass, Policy, UniqueKey
 from proxbox_dagster.stages.common import ENDPOINT, TAGS
-from proxbox_dagster.stages.network_specs import MAC_ADDRESS, VLAN, VM_INTERFACE
+from proxbox_dagster.stages.network_specs import INTERFACE_CHILDREN, MAC_ADDRESS, VLAN, VM_INTERFACE
 from proxbox_dagster.stages.ownership import CUSTOM_FIELD
 
 _NET = "/nodes/{node}/{type}/{vmid}/config netN"
@@ -59,7 +59,15 @@ VMINTERFACE = ModelSpec(
     removal="delete",
     parent="virtual_machine",
     narrow=("virtual_machine_id", "virtual_machines"),
-    children=(("ipam/ip-addresses", "vminterface_id"), ("dcim/mac-addresses", "vminterface_id")),
+    gives_way="name",
+    children=(
+        ("ipam/ip-addresses", "vminterface_id"),
+        ("dcim/mac-addresses", "vminterface_id"),
+        ("virtualization/interfaces", "bridge_id"),
+        ("virtualization/interfaces", "parent_id"),
+        ("vpn/l2vpn-terminations", "vminterface_id"),
+        *INTERFACE_CHILDREN,
+    ),
 )
 
 _UNTOUCHED = tuple(

@@ -95,6 +95,10 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     for label, reason in found.left_out:
         addresses.skip(label, reason)
     addresses.notes += found.notes
+    addresses.outside = {
+        address_ref(context, host).key: f"the settings leave {host} out ({setting})"
+        for host, setting in found.ignored.items()
+    }
     granted = _grant(found.claims, inputs, context, addresses)
     addresses.coverage = Coverage(
         parents=frozenset(covered), reason="only cards of guests whose addresses were observed are covered"

@@ -265,6 +265,9 @@ MODELS = (
         unique=(("name", "vmid"),),
         cascade=("virtual_machine",),
     ),
+    Model("extras/journal-entries", ("assigned_object_type", "assigned_object_id", "comments")),
+    Model("extras/image-attachments", ("object_type", "object_id", "name")),
+    Model("tenancy/contact-assignments", ("object_type", "object_id", "contact")),
     Model(
         TASK.path,
         ("upid", "start_time", "tags"),

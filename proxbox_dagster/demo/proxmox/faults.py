@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-FaultKind = Literal["html", "truncate", "drop", "redirect"]
+FaultKind = Literal["html", "truncate", "drop", "redirect", "empty"]
 
 
 @dataclass
@@ -16,8 +16,8 @@ class Fault:
 
     ``status`` and ``reason`` replace the answer by an error; ``delay`` holds it back (seconds). ``kind``: ``html`` is
     a front end's page (status 200 unless given), ``truncate`` cuts the body in half, ``drop`` closes the connection
-    without an answer, ``redirect`` sends to a page. It skips the first ``skip`` requests and strikes ``count`` times
-    (None: for ever); ``struck`` counts.
+    without an answer, ``redirect`` sends to a page, ``empty`` is a good answer with an empty list. It skips the first
+    ``skip`` requests and strikes ``count`` times (None: for ever); ``struck`` counts.
     """
 
     path: re.Pattern[str]

@@ -276,6 +276,8 @@ def _faulty(fault: Fault, flavour: Flavour) -> web.Response | None:
         return web.Response(
             body=_PAGE.format(title=title).encode(), status=status, reason=reason, content_type="text/html"
         )
+    if fault.kind == "empty":
+        return wire.respond(b'{"data":[]}', accepts_gzip=False)
     if fault.kind == "redirect":
         return web.Response(status=fault.status or 302, reason="Found", headers={"Location": "/"})
     if fault.status is not None:
