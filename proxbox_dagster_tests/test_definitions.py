@@ -91,7 +91,7 @@ def run_tool(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         env={**kept, "DAGSTER_DISABLE_TELEMETRY": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
