@@ -54,7 +54,10 @@ def followers(spec: ModelSpec, row_id: int, owner: str, state: NetBoxState) -> l
             name = _filter_under(other, index)
             if name is None or not ids:
                 continue
+            column = other.by_name.get(name.removesuffix("_id"))
             for row in state.ours_under(other.path, name, ids, owner):
+                if column is not None and decode(column, row) not in ids:
+                    continue  # NetBox ignores a filter that it does not know, and answers all rows
                 label = str(row.get("display") or row["id"])
                 found.append(Release(other, row["id"], label, {ENDPOINT_FIELD: (owner, state.endpoint)}))
                 under.setdefault(other.index_name, []).append(row["id"])
