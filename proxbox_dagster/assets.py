@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from proxbox_dagster import stages
-from proxbox_dagster.automation import changed_at_the_source
+from proxbox_dagster.automation import changed_at_the_source, observed_version
 from proxbox_dagster.checks import accounted_check, check_specs, has_identity_check, identity_check
 from proxbox_dagster.code_version import code_version
 from proxbox_dagster.facts import Fetched
@@ -15,7 +15,7 @@ from proxbox_dagster.failures import spoken
 from proxbox_dagster.keys import SUMMARY_STEP, class_key, source_key
 from proxbox_dagster.metadata import MAX_TEXT, gaps_table, grouped_gaps
 from proxbox_dagster.netbox.spec import Desired, ObjectClass
-from proxbox_dagster.proxmox.sources import SOURCES, Source, data_version
+from proxbox_dagster.proxmox.sources import SOURCES, Source
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.run import EndpointRun
 from proxbox_dagster.stages.mapping_doc import anchor, heading
@@ -85,11 +85,19 @@ def source_assets(partitions: dg.PartitionsDefinition[str], look: Look) -> dg.As
                 fetched = run.fetched(name)
             yield dg.ObserveResult(
                 asset_key=source_key(name),
-                data_version=dg.DataVersion(data_version(fetched)),
+                data_version=dg.DataVersion(_version(context, run, name)),
                 metadata=_observed(fetched),
             )
 
     return read_proxmox
+
+
+def _version(context: dg.AssetExecutionContext, run: EndpointRun, source: str) -> str:
+    """What the whole source holds: a narrowed run has seen a part only, and keeps what was known of the whole."""
+    if run.options.scope.is_full:
+        return run.version(source)
+    known = observed_version(context.instance, source_key(source), context.partition_key)
+    return known[0] if known else "only a part was read"
 
 
 def _observed(fetched: Fetched) -> dict[str, Any]:

@@ -12,10 +12,11 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 from proxbox_dagster.assets import Look, source_assets, stage_assets  # noqa: E402
 from proxbox_dagster.jobs import jobs  # noqa: E402
 from proxbox_dagster.netbox.io_manager import netbox_io_manager  # noqa: E402
+from proxbox_dagster.notify import failure_sensor  # noqa: E402
 from proxbox_dagster.proxmox.io_manager import proxmox_io_manager  # noqa: E402
 from proxbox_dagster.resources import ProxboxResource  # noqa: E402
 from proxbox_dagster.schedules import freshness_of, schedules  # noqa: E402
-from proxbox_dagster.sensors import automation_sensor, failure_sensor, observation_sensor  # noqa: E402
+from proxbox_dagster.sensors import automation_sensor, observation_sensor  # noqa: E402
 from proxbox_dagster.settings import ScheduleConfig, Settings, load_settings  # noqa: E402
 from proxbox_dagster.stages import STAGES, object_classes  # noqa: E402
 from proxbox_dagster.summary import run_summary_asset  # noqa: E402
@@ -39,7 +40,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         jobs=jobs(partitions, plugin=plugin),
         schedules=schedules(clock, settings.endpoint_names),
         sensors=[
-            observation_sensor(clock.observe_seconds),
+            observation_sensor(clock),
             automation_sensor(),
             failure_sensor(settings.file.failure_webhook if settings.file else None),
         ],

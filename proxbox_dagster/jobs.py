@@ -55,8 +55,8 @@ def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.U
     guests = _job(
         SYNC_GUESTS,
         selection=stage_selection([stage.name for stage in guest_stages()], plugin=plugin),
-        description="Syncs single guests now: give their VMIDs in the launchpad under resources: proxbox: config.",
-        config={"resources": {"proxbox": {"config": {"vmids": []}}}},
+        description="Syncs single guests now, with their disks, interfaces, addresses, snapshots and backups: "
+        "give their VMIDs in the launchpad, `resources: {proxbox: {config: {vmids: [100]}}}`.",
     )
     quick = _job(
         QUICK_UPDATE,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dagster as dg
 
+SOURCE_PREFIX = "proxmox"
 SUMMARY_STEP = "run_summary"
 SUMMARY_KEY = dg.AssetKey(["proxbox", SUMMARY_STEP])
 
 
 def source_key(name: str) -> dg.AssetKey:
-    return dg.AssetKey(["proxmox", name])
+    return dg.AssetKey([SOURCE_PREFIX, name])
 
 
 def class_key(name: str) -> dg.AssetKey:

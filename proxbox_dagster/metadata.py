@@ -25,6 +25,9 @@ MAX_TEXT = 400
 EXAMPLES = 3
 """How many objects are named where many share a reason."""
 
+MADE_FROM = "made_from"
+"""Metadata of a materialization: what its run had read, see ``EndpointRun.made_from``; the automation goes by it."""
+
 
 @dataclass(frozen=True)
 class Places:

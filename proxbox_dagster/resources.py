@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr, ValidationError
 
+from proxbox_dagster.jobs import QUICK_UPDATE, SYNC_GUESTS
 from proxbox_dagster.run import EndpointRun, RunOptions
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, load_settings
@@ -48,6 +49,7 @@ class ProxboxResource(dg.ConfigurableResource):
         default=None, description="Requests to NetBox at once: the real ceiling. PROXBOX_NETBOX_MAX_CONCURRENT"
     )
 
+    _job: str = PrivateAttr(default="")
     _runs: dict[str, EndpointRun] = PrivateAttr(default_factory=dict)
 
     def options(self) -> RunOptions:
@@ -64,10 +66,24 @@ class ProxboxResource(dg.ConfigurableResource):
         scope = Scope(frozenset(self.vmids), frozenset(self.nodes), frozenset(self.storages))
         return RunOptions(scope, self.dry_run, self.override_brake, concurrency)
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Note which job this is."""
+        self._job = context.run.job_name if context.run else ""
+
     def run_over(self, endpoint: str, run_id: str, log: Any) -> EndpointRun:
-        """The run over one endpoint, made at the first call. Raises :class:`SettingsError`."""
+        """The run over one endpoint, made at the first call.
+
+        Raises :class:`SettingsError`, and :class:`dagster.Failure` for a run config that makes no sense.
+        """
         if endpoint not in self._runs:
-            self._runs[endpoint] = EndpointRun(load_settings(), endpoint, run_id, self.options(), log.warning)
+            made = EndpointRun(load_settings(), endpoint, run_id, self.options(), log.warning)
+            if self._job == SYNC_GUESTS and not self.vmids:
+                raise dg.Failure(
+                    f"{SYNC_GUESTS} syncs single guests: give their VMIDs in the launchpad, as in "
+                    f"'resources: {{proxbox: {{config: {{vmids: [100]}}}}}}'. For all guests run {QUICK_UPDATE}.",
+                    allow_retries=False,
+                )
+            self._runs[endpoint] = made
         return self._runs[endpoint]
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

@@ -30,6 +30,7 @@ from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Coverage, Desired, ModelSpec, ObjectClass
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.proxmox.session import ProxmoxSession
+from proxbox_dagster.proxmox.sources import data_version
 from proxbox_dagster.report import ClassReport, report_of
 from proxbox_dagster.rules import needed_permissions, rules_of
 from proxbox_dagster.scope import Scope
@@ -106,9 +107,12 @@ class EndpointRun:
         self.connection = settings.netbox_connection()
         self.options = options
         self.run_id = run_id
+        self.read_from = time.time()
+        """What this run reads is at least as new as this (epoch seconds)."""
         self.reports: dict[str, ClassReport] = {}
         self.concurrency = options.concurrency or self.file.concurrency
         self._warn = warn
+        self._versions: dict[str, str] = {}
         self._lock = threading.Lock()
         self._lock_endpoint = EndpointLock(self.connection.url, endpoint)
         self._told: set[str] = set()
@@ -153,6 +157,25 @@ class EndpointRun:
         if source == TASKS:
             self._set_task_cursor()
         return self.proxmox.fetched(source)
+
+    def version(self, source: str) -> str:
+        """The data version of a source as read in this run. Raises :class:`ProxmoxError`."""
+        if source not in self._versions:
+            self._versions[source] = data_version(self.fetched(source))
+        return self._versions[source]
+
+    def made_from(self, stage: str) -> dict[str, Any]:
+        """The data versions of what the stage has read, from when on (epoch seconds), and what limited the run.
+
+        ``narrowed`` is ``None`` in a run that brings NetBox true to all of its sources. Dagster's own provenance tells
+        of a partitioned source that was observed, not which version of it.
+        """
+        narrowed = "dry run" if self.options.dry_run else str(self.options.scope)
+        return {
+            "versions": {source: self.version(source) for source in stages.BY_NAME[stage].sources},
+            "read_from": self.read_from,
+            "narrowed": narrowed if self.options.dry_run or not self.options.scope.is_full else None,
+        }
 
     def prefetch(self, sources: list[str]) -> None:
         """Read these sources side by side; what fails is raised by :meth:`fetched`."""

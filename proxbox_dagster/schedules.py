@@ -8,6 +8,14 @@ import dagster as dg
 from proxbox_dagster.jobs import FULL_UPDATE, QUICK_UPDATE
 from proxbox_dagster.settings import ScheduleConfig
 
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
 
 def _schedule(job: str, cron: str, endpoints: list[str], description: str) -> dg.ScheduleDefinition:
     @dg.schedule(
@@ -18,12 +26,22 @@ def _schedule(job: str, cron: str, endpoints: list[str], description: str) -> dg
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=description,
     )
-    def each_endpoint(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    def each_endpoint(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         moment = context.scheduled_execution_time.isoformat()
+        busy = [name for name in endpoints if _unfinished(context.instance, job, name)]
         for endpoint in endpoints:
-            yield dg.RunRequest(run_key=f"{endpoint}@{moment}", partition_key=endpoint)
+            if endpoint not in busy:
+                yield dg.RunRequest(run_key=f"{endpoint}@{moment}", partition_key=endpoint)
+        if busy and len(busy) == len(endpoints):
+            yield dg.SkipReason(f"the runs before have not ended yet: {', '.join(busy)}")
 
     return each_endpoint
+
+
+def _unfinished(instance: dg.DagsterInstance, job: str, endpoint: str) -> bool:
+    """Whether a run of this job still waits or runs: another one behind it would only find the same."""
+    wanted = dg.RunsFilter(job_name=job, statuses=UNFINISHED, tags={"dagster/partition": endpoint})
+    return bool(instance.get_run_ids(wanted, limit=1))
 
 
 def freshness_of(config: ScheduleConfig) -> dg.FreshnessPolicy:

@@ -1,28 +1,56 @@
-"""The observation sweep, the automation switch, and the notice of failed runs. Off until switched on."""
+"""The observation sweep and the automation switch. Off until switched on."""
 
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
-import requests
 
 from proxbox_dagster.failures import EXPECTED
 from proxbox_dagster.keys import source_key
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.proxmox.sources import SOURCES, data_version
-from proxbox_dagster.settings import Settings, load_settings
+from proxbox_dagster.settings import ScheduleConfig, Settings, load_settings
 
-SWEPT = tuple(source.name for source in SOURCES.values() if source.per == "cluster")
-"""Sources that one request reads for the whole cluster: cheap enough to look at every few minutes."""
+MOVING = frozenset({"node_tasks"})
+"""Sources that change at every look, because somebody always does something; they come with the full update."""
+
+PATIENCE = 40.0
+"""Seconds that one sweep may take; Dagster ends a sensor after 60, and with it what all endpoints have told."""
+
+ANSWER, RETRIES = 15.0, 3.0
+"""Seconds for one answer and for retries: the next sweep is a retry, and nobody waits for this one."""
+
+LONGEST_PAUSE = 3600.0
+"""Seconds after which an endpoint that does not answer is asked again at the latest."""
 
 
-def observe_endpoint(settings: Settings, endpoint: str) -> list[dg.AssetObservation]:
-    """One look at an endpoint's cluster-wide sources. Raises what the clients raise."""
-    file = settings.require()
-    events = []
-    with ProxmoxSession(settings.endpoint(endpoint), file.concurrency) as session:
-        session.prefetch(SWEPT)
-        for name in SWEPT:
-            fetched = session.fetched(name)
+def swept(depth: str) -> tuple[str, ...]:
+    """The sources of one sweep: ``cluster`` costs a request each, ``nodes`` one per node, ``guests`` one per guest."""
+    units = {"cluster": {"cluster"}, "nodes": {"cluster", "node"}, "guests": {"cluster", "node", "guest", "storage"}}
+    return tuple(name for name, source in SOURCES.items() if source.per in units[depth] and name not in MOVING)
+
+
+def observe_endpoint(settings: Settings, endpoint: str, sources: Sequence[str]) -> list[dg.AssetObservation]:
+    """One look at an endpoint. A source that cannot be read is left out when others can.
+
+    Raises what the clients raise when none can be read.
+    """
+    events, failed = [], None
+    connection = replace(settings.endpoint(endpoint), timeout=ANSWER, retry_budget=RETRIES)
+    with ProxmoxSession(connection, settings.require().concurrency) as session:
+        session.prefetch(sources)
+        for name in sources:
+            try:
+                fetched = session.fetched(name)
+            except EXPECTED as error:
+                failed = error
+                continue
             events.append(
                 dg.AssetObservation(
                     source_key(name),
@@ -31,73 +59,98 @@ def observe_endpoint(settings: Settings, endpoint: str) -> list[dg.AssetObservat
                     tags={"dagster/data_version": data_version(fetched)},
                 )
             )
+    if failed is not None and not events:
+        raise failed
     return events
 
 
-def observation_sensor(seconds: int) -> dg.SensorDefinition:
+class Pauses:
+    """The sensor's cursor: endpoints that did not answer, with how often and until when they are left alone."""
+
+    def __init__(self, cursor: str | None, interval: float) -> None:
+        self._interval = interval
+        self.failing: dict[str, dict[str, Any]] = json.loads(cursor) if cursor else {}
+
+    def due(self, endpoint: str, now: float) -> bool:
+        return endpoint not in self.failing or now >= self.failing[endpoint]["until"]
+
+    def answered(self, endpoint: str) -> None:
+        self.failing.pop(endpoint, None)
+
+    def failed(self, endpoint: str, now: float) -> None:
+        """Twice the pause each time."""
+        times = self.failing.get(endpoint, {}).get("times", 0) + 1
+        pause = min(LONGEST_PAUSE, self._interval * 2 ** min(times, 10))
+        self.failing[endpoint] = {"times": times, "until": now + pause}
+
+    def cursor(self, endpoints: Sequence[str]) -> str:
+        return json.dumps({name: value for name, value in self.failing.items() if name in endpoints})
+
+
+def sweep(
+    settings: Settings, endpoints: Sequence[str], sources: Sequence[str], patience: float = PATIENCE
+) -> tuple[dict[str, list[dg.AssetObservation]], dict[str, str]]:
+    """All endpoints side by side: observations by endpoint, and the reasons of those that gave none."""
+    pool = ThreadPoolExecutor(max(1, len(endpoints)), thread_name_prefix="sweep")
+    running: dict[str, Future[list[dg.AssetObservation]]] = {
+        name: pool.submit(observe_endpoint, settings, name, sources) for name in endpoints
+    }
+    wait(running.values(), timeout=patience)
+    pool.shutdown(wait=False, cancel_futures=True)
+    found, failed = {}, {}
+    for name, future in running.items():
+        if not future.done():
+            failed[name] = f"did not tell everything within {patience:.0f} seconds"
+        elif isinstance(error := future.exception(), EXPECTED):
+            failed[name] = str(error)
+        else:
+            found[name] = future.result()
+    return found, failed
+
+
+def observation_sensor(clock: ScheduleConfig, now: Callable[[], float] = time.time) -> dg.SensorDefinition:
     """Notes the data versions of the cheap sources, without a run."""
+    sources = swept(clock.observe)
 
     @dg.sensor(
         name="observe_sources",
-        minimum_interval_seconds=seconds,
+        minimum_interval_seconds=clock.observe_seconds,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        asset_selection=dg.AssetSelection.assets(*(source_key(name) for name in SWEPT)),
-        description="Looks at every endpoint's cluster-wide sources and notes what changed. Starts no run.",
+        asset_selection=dg.AssetSelection.assets(*(source_key(name) for name in sources)),
+        description="Looks at the cheap sources of every endpoint and notes what changed. Starts no run: "
+        "materialize_changes does, once it is switched on too.",
     )
-    def observe_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def observe_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings = load_settings()
         settings.require()
-        events: list[dg.AssetObservation] = []
-        failures: list[str] = []
-        for endpoint in settings.endpoint_names:
-            try:
-                events += observe_endpoint(settings, endpoint)
-            except EXPECTED as error:
-                failures.append(f"{endpoint}: {error}")
-                context.log.warning(failures[-1])
-        if failures and not events:
-            # Every endpoint failing would otherwise look like a quiet night.
-            raise dg.Failure("no endpoint could be observed: " + "; ".join(failures))
-        return dg.SensorResult(asset_events=events)
+        moment = now()
+        pauses = Pauses(context.cursor, clock.observe_seconds)
+        due = [name for name in settings.endpoint_names if pauses.due(name, moment)]
+        found, failed = sweep(settings, due, sources)
+        for name, reason in failed.items():
+            pauses.failed(name, moment)
+            context.log.warning(f"{name}: {reason}")
+        if failed and not found and len(due) == len(settings.endpoint_names):
+            # A tick that fails is seen; one that finds nothing looks like a quiet night. It keeps no cursor: no pause.
+            raise dg.Failure("no endpoint could be observed: " + "; ".join(f"{n}: {r}" for n, r in failed.items()))
+        for name in found:
+            pauses.answered(name)
+        waiting = [name for name in settings.endpoint_names if name not in due]
+        if waiting:
+            context.log.info(f"left alone for a while, because they did not answer: {', '.join(waiting)}")
+        events = [event for observed in found.values() for event in observed]
+        return dg.SensorResult(asset_events=events, cursor=pauses.cursor(settings.endpoint_names))
 
     return observe_sources
 
 
-def automation_sensor(owner_tags: dict[str, str] | None = None) -> dg.AutomationConditionSensorDefinition:
-    """The switch of the automation conditions."""
+def automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """The switch of the automation conditions, evaluated here because one of them is this project's own."""
     return dg.AutomationConditionSensorDefinition(
         "materialize_changes",
         target=dg.AssetSelection.key_prefixes(["netbox"]),
         default_status=dg.DefaultSensorStatus.STOPPED,
-        run_tags=owner_tags or {},
-        description="Materializes what changed at its source. Needs observe_sources switched on too.",
+        use_user_code_server=True,
+        description="Materializes what changed at its source, a run per endpoint. Needs observe_sources switched on "
+        "too; without it, it follows what runs of the jobs have observed.",
     )
-
-
-def failure_notice(run: Any, error: str) -> dict[str, str]:
-    """What is told of a failed run: names and the first line of the error, never configuration or secrets."""
-    return {
-        "job": str(run.job_name),
-        "endpoint": str(run.tags.get("dagster/partition", "")),
-        "run_id": str(run.run_id),
-        "error": " ".join(error.split())[:500],
-    }
-
-
-def failure_sensor(webhook: str | None) -> dg.SensorDefinition:
-    """Logs each failed run, and posts it to the settings' ``failure_webhook`` where there is one."""
-
-    @dg.run_failure_sensor(
-        name="notify_failures",
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Logs failed runs; posts them as JSON to 'failure_webhook' where the settings name one.",
-    )
-    def notify_failures(context: dg.RunFailureSensorContext) -> None:
-        notice = failure_notice(context.dagster_run, context.failure_event.message or "")
-        context.log.error(f"{notice['job']} of {notice['endpoint']} failed: {notice['error']}")
-        if webhook:
-            answer = requests.post(webhook, json=notice, timeout=10)
-            if not answer.ok:
-                context.log.error(f"failure_webhook answered {answer.status_code}")
-
-    return notify_failures

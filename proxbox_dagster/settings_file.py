@@ -231,6 +231,9 @@ class ScheduleConfig(_Strict):
     quick: str = Field("*/15 * * * *", description="cron, UTC: guests, interfaces and addresses")
     fresh_hours: float = Field(26.0, gt=0, description="an object class not synced for this long is shown as overdue")
     observe_seconds: int = Field(300, ge=30, description="pause between two looks at the sources")
+    observe: Literal["cluster", "nodes", "guests"] = Field(
+        "nodes", description="what a look reads: lists of the cluster, also those of each node, or also each guest"
+    )
 
 
 class ReportsConfig(_Strict):

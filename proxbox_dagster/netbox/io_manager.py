@@ -8,7 +8,7 @@ import dagster as dg
 
 from proxbox_dagster.artifacts import artifact_folder
 from proxbox_dagster.failures import spoken
-from proxbox_dagster.metadata import Places, report_metadata
+from proxbox_dagster.metadata import MADE_FROM, Places, report_metadata
 from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.report_files import run_folder, write_report
@@ -43,7 +43,8 @@ class NetBoxIOManager(dg.IOManager):
 
         with spoken(lambda: told(run.reports.get(name)), run.cancel):
             report = run.write(context.step_context.op_def.name, obj)
-        context.add_output_metadata(told(report))
+        made_from = dg.MetadataValue.json(run.made_from(report.stage))
+        context.add_output_metadata({**told(report), MADE_FROM: made_from})
         _log(context, report)
 
     def load_input(self, context: dg.InputContext) -> None:

@@ -6,6 +6,7 @@ jobs stay in place.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.proxmox.sources import SOURCES, data_version
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.settings import Settings
+from proxbox_dagster.stages import BY_NAME
 from proxbox_dagster.stages.stage import StageContext
 
 
@@ -59,6 +61,8 @@ class FakeRun:
         self.context = StageContext(endpoint)
         self.started = datetime(2026, 3, 1, 12, tzinfo=UTC)
         self.reports: dict[str, ClassReport] = {}
+        self.read_from = time.time()
+        self.narrowed = None if options.scope.is_full and not options.dry_run else "narrowed"
         self._read: dict[str, Fetched] = {}
 
     def hold(self) -> None:
@@ -75,6 +79,13 @@ class FakeRun:
         if name not in self._read:
             self._read[name] = self._world.fetched(self.endpoint.name, name)
         return self._read[name]
+
+    def version(self, name: str) -> str:
+        return data_version(self.fetched(name))
+
+    def made_from(self, stage: str) -> dict[str, Any]:
+        versions = {source: self.version(source) for source in BY_NAME[stage].sources}
+        return {"versions": versions, "read_from": self.read_from, "narrowed": self.narrowed}
 
     def build(self, stage: Any, inputs: dict[str, Fetched]) -> dict[str, Desired]:
         return {}

@@ -1,0 +1,65 @@
+"""The notice of failed runs: logged, and posted to the settings' ``failure_webhook`` where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import dagster as dg
+import requests
+
+WEBHOOK_TIMEOUT = (5.0, 10.0)
+"""Seconds to connect, and between two bytes of the answer."""
+
+MAX_ERROR = 500
+
+
+def failure_notice(run: dg.DagsterRun, failures: Sequence[dg.DagsterEvent], message: str) -> dict[str, str]:
+    """What is told of a failed run: names and the first failed step's own words; no configuration, no secret."""
+    return {
+        "job": run.job_name,
+        "endpoint": run.tags.get("dagster/partition", ""),
+        "run_id": run.run_id,
+        "stage": failures[0].step_key or "" if failures else "",
+        "error": " ".join((_words(failures[0]) if failures else message).split())[:MAX_ERROR],
+    }
+
+
+def _words(event: dg.DagsterEvent) -> str:
+    """The line for the operator where the step gave one, else the innermost cause's."""
+    data: Any = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message) if error else event.message or "the step failed"
+
+
+def post(webhook: str, notice: dict[str, str]) -> str | None:
+    """Post a notice as JSON. Returns what went wrong, without the address: its path is often a secret."""
+    host = urlsplit(webhook).hostname or "the webhook"
+    try:
+        answer = requests.post(webhook, json=notice, timeout=WEBHOOK_TIMEOUT, allow_redirects=False)
+    except requests.RequestException as error:
+        return f"failure_webhook: {host} could not be reached ({type(error).__name__})"
+    return None if 200 <= answer.status_code < 300 else f"failure_webhook: {host} answered {answer.status_code}"
+
+
+def failure_sensor(webhook: str | None) -> dg.SensorDefinition:
+    """Logs each failed run and posts it. A webhook that fails is logged; the run's notice is not tried again."""
+
+    @dg.run_failure_sensor(
+        name="notify_failures",
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Logs failed runs; posts them as JSON to 'failure_webhook' where the settings name one.",
+    )
+    def notify_failures(context: dg.RunFailureSensorContext) -> None:
+        failures = context.get_step_failure_events()
+        notice = failure_notice(context.dagster_run, failures, context.failure_event.message or "")
+        context.log.error(f"{notice['job']} of {notice['endpoint']} failed: {notice['error']}")
+        if webhook and (problem := post(webhook, notice)):
+            context.log.error(problem)
+
+    return notify_failures
