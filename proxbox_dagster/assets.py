@@ -181,7 +181,7 @@ def stage_assets(
         with spoken(cancel=run.cancel):
             run.hold()
             desired = run.build(stage, inputs)
-            run.preflight(desired)
+            run.preflight(stage, desired)
         failed: list[ClassReport] = []
         braked: list[str] = []
         for item in classes:

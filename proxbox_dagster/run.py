@@ -37,6 +37,7 @@ from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
 from proxbox_dagster.stages.devices_specs import CLUSTER
 from proxbox_dagster.stages.stage import Stage, StageContext
+from proxbox_dagster.upstream import missing_upstream
 
 GRACE = 1.0
 """Seconds for which a cancelled run waits for NetBox's answer to what it has sent, so as to count it."""
@@ -258,11 +259,14 @@ class EndpointRun:
         self._read_by[stage.name] = (list(dict.fromkeys(wanting)), sum(read.requests for read in inputs.values()))
         return {desired.object_class.name: desired for desired in stage.build(inputs, self.context)}
 
-    def preflight(self, desired: Mapping[str, Desired]) -> None:
-        """Before a stage writes anything: refuse a NetBox cluster that another endpoint keeps.
+    def preflight(self, stage: Stage, desired: Mapping[str, Desired]) -> None:
+        """Before a stage writes anything: refuse a NetBox cluster that another endpoint keeps, or a missing upstream.
 
         Raises :class:`NetBoxRefused`. Costs a request only where this endpoint has no cluster in NetBox yet.
         """
+        missing = missing_upstream(stage, desired, self.state, self.reports, plugin=self.file.plugin)
+        if missing:
+            raise NetBoxRefused(missing)
         clusters = desired.get("clusters")
         for row in clusters.rows if clusters else ():
             self.state.load(CLUSTER)

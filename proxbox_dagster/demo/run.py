@@ -21,7 +21,8 @@ from proxbox_dagster.demo.ports import free_port
 from proxbox_dagster.demo.proxmox import DEMO_CLUSTERS, ProxmoxSimulator, load_cluster
 
 PVE_PORT = 18006
-DAGSTER_YAML = "telemetry: {enabled: false}\n"
+DAGSTER_YAML = Path(__file__).parent / "data" / "dagster.yaml"
+"""The instance settings that are shipped in deploy/."""
 
 
 def run_demo(*, once: bool = False, home: Path | None = None) -> int:
@@ -78,7 +79,7 @@ def _configure(folder: Path, netbox: NetBoxServer, simulators: list[ProxmoxSimul
     (folder / "proxbox.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     home = folder / "dagster"
     home.mkdir()
-    (home / "dagster.yaml").write_text(DAGSTER_YAML)
+    (home / "dagster.yaml").write_text(DAGSTER_YAML.read_text())
     os.environ["PROXBOX_CONFIG"] = str(folder / "proxbox.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"

@@ -90,7 +90,7 @@ class FakeRun:
     def build(self, stage: Any, inputs: dict[str, Fetched]) -> dict[str, Desired]:
         return {}
 
-    def preflight(self, desired: dict[str, Desired]) -> None:
+    def preflight(self, stage: Any, desired: dict[str, Desired]) -> None:
         return
 
     def write(self, stage: str, desired: Desired) -> ClassReport:

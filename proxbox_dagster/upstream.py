@@ -1,0 +1,74 @@
+"""Whether a stage that is run alone finds in NetBox what its rows refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from proxbox_dagster import stages
+from proxbox_dagster.netbox.spec import Desired, ModelSpec, Ownership, Ref
+from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.stages.stage import Stage
+
+
+def missing_upstream(
+    stage: Stage, desired: Mapping[str, Desired], state: NetBoxState, written: Collection[str], *, plugin: bool
+) -> str | None:
+    """Why the stage can do nothing: NetBox has not one row of an upstream stage that this one's rows refer to.
+
+    ``written`` are the object classes that this run has already brought true; an upstream stage among them has had
+    its say. Single rows without a parent are no matter of this: each is skipped with its own reason.
+    """
+    wanted = {ref.index for item in desired.values() for row in item.rows for ref in _refs(row.values.values())}
+    for upstream in _above(stage):
+        referred = [spec for spec in _own_specs(upstream, plugin) if spec.index_name in wanted]
+        if referred and not _any_row(upstream, referred, state, written, plugin):
+            first = next(
+                item
+                for item in [*_above(upstream), upstream]
+                if item is upstream or not _any_row(item, _own_specs(item, plugin), state, written, plugin)
+            )
+            what = _own_specs(first, plugin)[0].name.replace("_", " ")
+            return (
+                f"stage {stage.name} needs stage {first.name} first: NetBox has no {what} of endpoint "
+                f"{state.endpoint} yet. Run full_update, or {first.name} together with {stage.name}."
+            )
+    return None
+
+
+def _own_specs(stage: Stage, plugin: bool) -> list[ModelSpec]:
+    """What the stage makes itself for its endpoint; classes that it shares or only completes are left out."""
+    specs = (item.spec for item in stage.classes(plugin=plugin))
+    return [spec for spec in specs if spec.ownership is Ownership.ENDPOINT and not spec.update_only]
+
+
+def _any_row(stage: Stage, specs: list[ModelSpec], state: NetBoxState, written: Collection[str], plugin: bool) -> bool:
+    if any(item.name in written for item in stage.classes(plugin=plugin)):
+        return True
+    for spec in specs:
+        state.load(spec)
+        if state.rows(spec):
+            return True
+    return False
+
+
+def _above(stage: Stage) -> list[Stage]:
+    """All stages that this one hangs on, the first of the pipeline first."""
+    names: set[str] = set()
+    waiting = list(stage.upstream)
+    while waiting:
+        name = waiting.pop()
+        if name not in names:
+            names.add(name)
+            waiting += stages.BY_NAME[name].upstream
+    return [item for item in stages.STAGES if item.name in names]
+
+
+def _refs(values: Iterable[Any]) -> Iterator[Ref]:
+    """References in these values, with those that they are reached by."""
+    for value in values:
+        if isinstance(value, Ref):
+            yield value
+            yield from _refs(value.key)
+        elif isinstance(value, tuple | list):
+            yield from _refs(value)
