@@ -108,8 +108,6 @@ class EndpointRun:
         self.connection = settings.netbox_connection()
         self.options = options
         self.run_id = run_id
-        self.read_from = time.time()
-        """What this run reads is at least as new as this (epoch seconds)."""
         self.reports: dict[str, ClassReport] = {}
         self.concurrency = options.concurrency or self.file.concurrency
         self._warn = warn
@@ -174,7 +172,7 @@ class EndpointRun:
         narrowed = "dry run" if self.options.dry_run else str(self.options.scope)
         return {
             "versions": {source: self.version(source) for source in stages.BY_NAME[stage].sources},
-            "read_from": self.read_from,
+            "read_from": self.started.timestamp(),
             "narrowed": narrowed if self.options.dry_run or not self.options.scope.is_full else None,
         }
 
