@@ -1,0 +1,99 @@
+"""A failed stage ends the run, and the run is resumed where it stopped: through Dagster's own re-execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.jobs import FULL_UPDATE
+from proxbox_dagster.stages import STAGES
+from proxbox_dagster_tests.support.fake_run import FakeWorld
+from proxbox_dagster_tests.support.graph import two_endpoints
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("resume")]
+NAMES = [stage.name for stage in STAGES]
+SETTINGS = {"mode": "abort"}
+
+
+def full_update() -> dg.JobDefinition:
+    """Found again by name, as Dagster wants it for a run that is executed anew."""
+    settings = two_endpoints(on_stage_failure=SETTINGS["mode"])
+    return build_definitions(settings).resolve_job_def(FULL_UPDATE)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> FakeWorld:
+    monkeypatch.setitem(SETTINGS, "mode", "abort")
+    world = FakeWorld(two_endpoints())
+    world.install(monkeypatch)
+    return world
+
+
+def refuse(stage: str) -> None:
+    if stage == "snapshots":
+        raise dg.Failure("NetBox is out of reach", allow_retries=False)
+
+
+def run(instance: dg.DagsterInstance, again: dg.ReexecutionOptions | None = None) -> dg.JobExecutionResult:
+    return dg.execute_job(
+        dg.reconstructable(full_update),
+        instance,
+        tags={"dagster/partition": "ams1"},
+        reexecution_options=again,
+    )
+
+
+def steps(result: dg.JobExecutionResult, *kinds: dg.DagsterEventType) -> list[str]:
+    return [event.step_key or "" for event in result.all_events if event.event_type in kinds]
+
+
+def done(result: dg.JobExecutionResult) -> list[str]:
+    return steps(result, dg.DagsterEventType.STEP_SUCCESS)
+
+
+def test_a_failed_stage_aborts_and_the_run_resumes_with_no_step_done_twice(
+    instance: dg.DagsterInstance, world: FakeWorld
+) -> None:
+    world.on_write = lambda stage, object_class: refuse(stage)
+    with run(instance) as first:
+        assert not first.success
+        assert done(first) == ["read_proxmox", *NAMES[:6]]
+        failed = {event.step_key: event for event in first.all_events if event.is_step_failure}
+        assert "snapshots" in failed
+        for name in set(failed) - {"snapshots"}:
+            reason = failed[name].step_failure_data.user_failure_data.description
+            assert reason.startswith("not started: stage snapshots failed"), name
+    assert {stage for stage, _ in world.written} == set(NAMES[:6]), "nothing was written after the failure"
+    world.written.clear()
+    world.on_write = lambda stage, object_class: None
+    again = dg.ReexecutionOptions.from_failure(first.run_id, instance)
+    with run(instance, again) as second:
+        assert second.success
+        assert done(second) == [*NAMES[6:], "run_summary"]
+    assert {stage for stage, _ in world.written} == set(NAMES[6:])
+    assert instance.get_run_by_id(second.run_id).parent_run_id == first.run_id
+
+
+def test_set_to_continue_what_does_not_depend_on_it_goes_on_and_the_run_is_red(
+    instance: dg.DagsterInstance, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SETTINGS, "mode", "continue")
+    world.settings = two_endpoints(on_stage_failure="continue")
+    world.on_write = lambda stage, object_class: refuse(stage)
+    with run(instance) as first:
+        assert not first.success
+        assert done(first) == ["read_proxmox", *(name for name in NAMES if name != "snapshots")]
+    world.on_write = lambda stage, object_class: None
+    with run(instance, dg.ReexecutionOptions.from_failure(first.run_id, instance)) as second:
+        assert second.success
+        assert done(second) == ["snapshots", "run_summary"]
