@@ -26,7 +26,7 @@ SECRET = "c0ffee-secret-path"
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """Two clusters of two nodes and twelve guests; NetBox is not asked."""
-    netbox = SimpleNamespace(url="http://127.0.0.1:1", token="unused")
+    netbox = SimpleNamespace(url="http://127.0.0.1:1", token="unused", make_token=lambda *_, **__: "unused")
     clusters = {name: make_cluster(name, nodes=2, guests=12, seed=seed) for seed, name in enumerate(("one", "two"))}
     with Lab(netbox, tmp_path, monkeypatch, **clusters) as lab:
         yield lab
