@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from proxbox_dagster.demo.netbox import NetBoxServer, NetBoxUnavailable
+from proxbox_dagster.netbox.changes import Plan
+from proxbox_dagster.netbox.plan import plan
+from proxbox_dagster.netbox.spec import Desired
+from proxbox_dagster.report import ClassReport, report_of
 
 REAL_FIXTURES = frozenset({"netbox", "netbox_server"})
 
@@ -20,6 +25,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(autouse=True)
+def every_object_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Scenario 48 in every run of every test, also in one that failed or was cancelled: no run goes around it.
+
+    What a mapping handed to the plan is seen, and what is seen is in exactly one outcome.
+    """
+    wrong: list[str] = []
+
+    def planned(desired: Desired, *args: Any, **kwargs: Any) -> Plan:
+        handed_over = len(desired.rows) + len(desired.skips)
+        made = plan(desired, *args, **kwargs)
+        if made.seen != handed_over:
+            wrong.append(f"{made.object_class.name}: {handed_over} objects handed over, {made.seen} seen")
+        return made
+
+    def reported(*args: Any, **kwargs: Any) -> ClassReport:
+        report = report_of(*args, **kwargs)
+        if not report.accounted:
+            wrong.append(f"{report.object_class}: {report.counts()}")
+        return report
+
+    monkeypatch.setattr("proxbox_dagster.run.plan", planned)
+    monkeypatch.setattr("proxbox_dagster.run.report_of", reported)
+    yield
+    assert not wrong, wrong
 
 
 @pytest.fixture(scope="session")

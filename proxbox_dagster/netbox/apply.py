@@ -213,7 +213,7 @@ class Writer:
             except WriteUncertain as trouble:
                 tries = FAULT_TRIES if trouble.fault else UNCERTAIN_TRIES
                 last = attempt >= tries - 1
-                part = self._settled(spec, part, done, trouble, 0.0 if last else min(2.0**attempt, 15.0))
+                part = self._settled(spec, part, done, trouble, 0.0 if last else min(0.5 * 2.0**attempt, 15.0))
                 if not part:
                     return
                 if last:

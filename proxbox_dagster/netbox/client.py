@@ -152,14 +152,14 @@ class NetBoxClient:
     def update(self, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Change rows (each with its ``id``) in one request. Raises as :meth:`create`, but repeats by itself."""
         payload = [self._with_message(row) for row in rows]
-        answer = self._try("PATCH", path, lambda: self._request(path).patch(payload), repeat=True)
+        answer = self._try("PATCH", path, lambda: self._request(path).patch(payload), repeat=True, rows=len(rows))
         self._count("PATCH", path, len(rows), requests_too=False)
         return answer if isinstance(answer, list) else [answer]
 
     def delete(self, path: str, ids: Sequence[int]) -> None:
         """Delete rows in one request. Raises :class:`RowsRefused` where one is protected or gone already."""
         payload = [self._with_message({"id": row_id}) for row_id in ids]
-        self._try("DELETE", path, lambda: self._request(path).delete(payload), repeat=True)
+        self._try("DELETE", path, lambda: self._request(path).delete(payload), repeat=True, rows=len(ids))
         self._count("DELETE", path, len(ids), requests_too=False)
 
     def may(self, action: str, path: str) -> bool:
@@ -270,13 +270,16 @@ class NetBoxClient:
                 self.requests[f"{method} {path}"] += 1
             self.rows[f"{method} {path}"] += rows
 
-    def _try(self, method: str, path: str, call: Callable[[], Any], *, repeat: bool) -> Any:
-        """Send, and send again while the trouble may pass and the budget lasts (``repeat``)."""
+    def _try(self, method: str, path: str, call: Callable[[], Any], *, repeat: bool, rows: int = 1) -> Any:
+        """Send, and send again while the trouble may pass and the budget lasts (``repeat``).
+
+        A list of several ``rows`` at which NetBox fails is not sent again: the writer parts it.
+        """
         if self._lost is not None and time.monotonic() < self._lost[0]:
             raise self._lost[1]
         retrying = Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, Passing) and (repeat or not error.sent)),
-            stop=self._stop,
+            stop=lambda state: self._stop(state, FAULT_TRIES if rows == 1 else 1),
             wait=_pause,
             before_sleep=self._tell,
             sleep=sleep_using_event(self._closed),
@@ -315,9 +318,9 @@ class NetBoxClient:
         self._known = True
         return answer
 
-    def _stop(self, state: RetryCallState) -> bool:
+    def _stop(self, state: RetryCallState, fault_tries: int) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, Passing) and error.fault and state.attempt_number >= FAULT_TRIES:
+        if isinstance(error, Passing) and error.fault and state.attempt_number >= fault_tries:
             return True
         return stop_before_delay(self.connection.retry_budget)(state)
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+OUTCOMES = ("created", "updated", "unchanged", "skipped", "failed")
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["proxbox_dagster.sync", "proxbox_dagster.terminal", __name__])
 
@@ -72,10 +73,12 @@ class Command:
         return self._process.exitcode
 
     def result(self) -> dict[str, Any]:
-        """What ``--json`` printed."""
+        """What ``--json`` printed, with every object accounted for."""
         text = self._output.read_text()
         assert text.strip(), f"printed nothing; errors: {self.errors()}"
         answer: dict[str, Any] = json.loads(text)
+        for line in (line for endpoint in answer["endpoints"].values() for line in endpoint["stages"]):
+            assert line["seen"] == sum(line[name] for name in OUTCOMES), line
         return answer
 
     def errors(self) -> str:

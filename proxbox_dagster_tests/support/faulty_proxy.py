@@ -39,7 +39,8 @@ class Fault:
     delay: float
     drop: Drop | None
     truncate: bool
-    late: float
+    above: int
+    before: Callable[[], None] | None
     act: Callable[[], None] | None
     matched: int = 0
     served: int = 0
@@ -51,7 +52,7 @@ class Fault:
                 return False
         elif self.method and self.method != method:
             return False
-        if not self.path.search(path):
+        if not self.path.search(path) or len(body) < self.above:
             return False
         self.matched += 1
         if self.matched <= self.after or (self.count is not None and self.served >= self.count):
@@ -122,7 +123,8 @@ class FaultyProxy:
         delay: float = 0.0,
         drop: Drop | None = None,
         truncate: bool = False,
-        late: float = 0.0,
+        above: int = 0,
+        before: Callable[[], None] | None = None,
         act: Callable[[], None] | None = None,
     ) -> Fault:
         """Let ``count`` requests (None: all) go wrong, once ``after`` matching ones have passed.
@@ -131,9 +133,10 @@ class FaultyProxy:
         which then never sees the request (a body alone: status 200). ``delay`` holds the answer back by that many
         seconds, after NetBox has done its work. ``drop="before"`` closes the connection without asking NetBox,
         ``"after"`` asks it and closes without answering. ``truncate`` promises the whole body and sends half of it.
-        ``late`` holds the request itself back, as a queue does: NetBox does its work after so many seconds, whether or
-        not anybody still waits. ``act`` is called where the fault strikes: before NetBox is asked with
-        ``drop="before"``, else after it, and before the answer. ``method`` may be :data:`WRITES`.
+        ``before`` is called before NetBox is asked (and may hold the request back, as a queue does: NetBox does its
+        work afterwards, whether or not anybody still waits); ``act`` where the fault strikes: before NetBox is asked
+        with ``drop="before"``, else after it, and before the answer. ``above`` takes requests with as many bytes in
+        their body. ``method`` may be :data:`WRITES`.
         """
         if drop not in (None, "before", "after"):
             raise ValueError(f'drop is None, "before" or "after", not {drop!r}')
@@ -154,7 +157,8 @@ class FaultyProxy:
             delay=delay,
             drop=drop,
             truncate=truncate,
-            late=late,
+            above=above,
+            before=before,
             act=act,
         )
         with self._lock:
@@ -245,8 +249,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = proxy.fault_for(self.command, self.path, body)
-        if fault is not None:
-            proxy.closing.wait(fault.late)
+        if fault is not None and fault.before:
+            fault.before()
         if fault is not None and fault.drop == "before":
             if fault.act:
                 fault.act()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -80,12 +80,21 @@ def errors(result: dict[str, Any]) -> list[str]:
     return [*result.get("errors", []), *(line for found in result["endpoints"].values() for line in found["errors"])]
 
 
+Kind = TypeVar("Kind", bound=Synced)
+
+
 @contextmanager
-def laid_out(netbox: Any, folder: Path, **clusters: Cluster) -> Iterator[Synced]:
+def laid_out(
+    netbox: Any,
+    folder: Path,
+    *,
+    kind: type[Kind] = Synced,
+    **clusters: Cluster,  # type: ignore[assignment]
+) -> Iterator[Kind]:
     """A lab over an empty NetBox, nothing synced yet."""
     netbox.reset()
     with pytest.MonkeyPatch.context() as monkeypatch, FaultyProxy(netbox.url) as proxy:
-        lab = Synced(netbox, folder, monkeypatch, **clusters)
+        lab = kind(netbox, folder, monkeypatch, **clusters)
         lab.proxy, lab.log = proxy, ChangeLog(netbox)
         with lab:
             yield lab

@@ -95,20 +95,36 @@ class Databases:
             connection.execute(sql.SQL("alter database {} is_template true").format(template))
         self.reset()
 
-    def reset(self) -> None:
-        """Drop the database, whoever is connected to it, and make it from the template: some 0.2 s."""
-        name, template = sql.Identifier(self.name), sql.Identifier(self.template)
+    def reset(self, saved: str | None = None) -> None:
+        """Drop the database, whoever is connected to it, and make it from the template: some 0.2 s.
+
+        ``saved``: as it was when it was saved under this name.
+        """
+        self._copy(self._saved(saved) if saved else self.template, self.name)
+
+    def save(self, name: str) -> None:
+        """Keep a copy of the database as it is now; whoever is connected to it has to connect again."""
+        self._copy(self.name, self._saved(name))
+
+    def _saved(self, name: str) -> str:
+        return f"{self.name}_saved_{name}"
+
+    def _copy(self, source: str, target: str) -> None:
+        names = {"source": sql.Identifier(source), "target": sql.Identifier(target)}
         with self.server.connect() as connection:
-            connection.execute(sql.SQL("drop database if exists {} with (force)").format(name))
+            connection.execute(sql.SQL("drop database if exists {target} with (force)").format(**names))
+            connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (source,))
             # Copying files is right for a template this small only if nobody waits for the checkpoint: fsync is off.
-            connection.execute(sql.SQL("create database {} template {} strategy file_copy").format(name, template))
+            connection.execute(sql.SQL("create database {target} template {source} strategy file_copy").format(**names))
 
     def drop(self) -> None:
-        """Remove both databases."""
+        """Remove both databases, and what was saved."""
         with self.server.connect() as connection:
             template = sql.Identifier(self.template)
             connection.execute(sql.SQL("alter database {} is_template false").format(template))
-            for name in (self.name, self.template):
+            pattern = self._saved("").replace("_", "\\_") + "%"
+            saved = connection.execute("select datname from pg_database where datname like %s", (pattern,)).fetchall()
+            for name in (self.name, self.template, *(row[0] for row in saved)):
                 connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
 

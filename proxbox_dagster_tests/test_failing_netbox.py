@@ -1,0 +1,212 @@
+"""A NetBox that fails during a run: lost answers, outages, a restart. The numbers are the scenarios'."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from proxbox_dagster.netbox import client as netbox_client
+from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.netbox.limit import AdaptiveLimit
+from proxbox_dagster_tests.support.faulty_proxy import WRITES, Fault
+from proxbox_dagster_tests.support.history import History, assert_quiet, assert_same, history, make_changes, prepare
+from proxbox_dagster_tests.support.synced import errors
+
+pytestmark = pytest.mark.xdist_group("failing_netbox")
+PAGE = "<html><body>maintenance</body></html>"
+
+
+@pytest.fixture(scope="module")
+def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    with history(netbox_server, tmp_path_factory.mktemp("failing")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks again at once: what is not there yet is still found by the next look."""
+    pause = NetBoxClient.pause
+    monkeypatch.setattr(NetBoxClient, "pause", lambda self, seconds: pause(self, min(seconds, 0.02)))
+    monkeypatch.setattr("proxbox_dagster.netbox.answers.DROPPED", 0.1)
+
+
+def for_each_path(lab: History, method: str, **fault: Any) -> dict[str, Fault]:
+    """The first list of this method to each path at which the first run made rows meets a fault."""
+    return {path: lab.proxy.add_fault(method, f"^/api/{path}/$", above=3, **fault) for path in sorted(lab.created)}
+
+
+# -- answers that are lost ----------------------------------------------------------------------------------------
+
+
+def test_scenario_39_the_answer_to_a_post_of_every_class_is_lost_and_nothing_is_doubled(
+    lab: History, impatient: None
+) -> None:
+    lab.begin()
+    lost = for_each_path(lab, "POST", drop="after")
+    lab.good_sync()
+    assert {path for path, fault in lost.items() if not fault.served} == set()
+    assert len(lost) > 20
+    assert_same(lab, lab.after_first)
+    assert_quiet(lab)
+
+
+IN_PLACE = ({"drop": "before"}, {"truncate": True}, {"status": 502}, {"body": PAGE}, {"status": 500, "body": PAGE})
+
+
+def test_scenario_39_posts_that_fail_in_turn_in_every_way_are_made_once(lab: History, impatient: None) -> None:
+    lab.begin()
+    faults = [
+        lab.proxy.add_fault("POST", f"^/api/{path}/$", above=3, **IN_PLACE[number % len(IN_PLACE)])
+        for number, path in enumerate(sorted(lab.created))
+    ]
+    lab.good_sync()
+    assert all(fault.served for fault in faults)
+    assert_same(lab, lab.after_first)
+    assert_quiet(lab)
+
+
+def test_scenario_39_lost_answers_to_changes_and_deletions(lab: History, impatient: None) -> None:
+    undisturbed = lab.after_changes()
+    lab.begin("first")
+    make_changes(lab)
+    lost = [
+        fault for method in ("PATCH", "DELETE", "POST") for fault in for_each_path(lab, method, drop="after").values()
+    ]
+    result = lab.good_sync()
+    assert {fault.method for fault in lost if fault.served} == {"PATCH", "DELETE", "POST"}
+    assert_same(lab, undisturbed)
+    deleted = sum(line["deleted"] for line in result["endpoints"]["small"]["stages"])
+    assert deleted > 0
+    assert not [note for report in lab.reports().values() for note in report.notes if "could not" in note]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_garbage_on_both_sides_at_random_requests_never_leaves_a_wrong_netbox(
+    seed: int, lab: History, impatient: None
+) -> None:
+    draw = random.Random(seed)
+    print(f"seed {seed}")
+    lab.begin(retry_budget=20)
+    for _ in range(10):
+        fault = dict(draw.choice([*IN_PLACE, {"drop": "after"}]))
+        lab.proxy.add_fault(after=draw.randrange(200), **fault)
+    for _ in range(5):
+        kind = draw.choice(["html", "truncate", "drop"])
+        lab.simulators["small"].faults.add("", kind=kind, count=1, skip=draw.randrange(40))
+    disturbed = lab.sync()
+    if not disturbed["ok"]:
+        assert errors(disturbed), "it failed without a word"
+    lab.restore()
+    lab.run()
+    assert_same(lab, lab.after_first)
+    assert_quiet(lab)
+
+
+# -- outages ------------------------------------------------------------------------------------------------------
+
+
+def test_scenario_39_an_outage_of_each_kind_is_waited_out(lab: History) -> None:
+    lab.begin(timeout=4)
+    outages = [
+        lab.proxy.add_fault(after=40, count=3, status=503, headers={"Retry-After": "1"}),
+        lab.proxy.add_fault(after=70, count=3, status=502, body=PAGE),
+        lab.proxy.add_fault(WRITES, after=12, count=2, status=429, headers={"Retry-After": "1"}),
+        lab.proxy.add_fault(after=110, count=1, delay=6),
+    ]
+    lab.good_sync()
+    assert [outage.served for outage in outages] == [3, 3, 2, 1]
+    assert_same(lab, lab.after_first)
+    assert_quiet(lab)
+
+
+def test_scenario_39_a_post_that_netbox_works_on_after_its_client_gave_up_is_not_doubled(lab: History) -> None:
+    lab.begin(timeout=2)
+    gone = threading.Event()
+    queued = [
+        lab.proxy.add_fault("POST", f"^/api/{path}/$", above=3, before=lambda: gone.wait(3.5))
+        for path in ("plugins/proxbox/backups", "ipam/ip-addresses")
+    ]
+    lab.good_sync()
+    assert all(fault.served for fault in queued)
+    assert_same(lab, lab.after_first)
+
+
+def test_scenario_39_an_outage_beyond_the_budget_fails_with_what_was_done_and_is_resumed(lab: History) -> None:
+    lab.begin(retry_budget=1)
+    out = {"count": None, "status": 503}
+    lab.proxy.add_fault("POST", "proxbox/storage/$", above=3, drop="before", act=lambda: lab.proxy.add_fault(**out))
+    result = lab.sync()
+    assert not result["ok"]
+    said = " ".join(errors(result))
+    assert "within 1 s" in said
+    assert "start the run again: it resumes" in said
+    stages = {line["object_class"]: line for line in result["endpoints"]["small"]["stages"]}
+    assert stages["devices"]["created"] == 3
+    assert stages["storage"]["created"] == 0
+    assert stages["storage"]["failed"] + stages["storage"]["skipped"] == stages["storage"]["seen"] == 3
+    assert "virtual_machines" not in stages, "a failed stage aborts the run"
+    lab.proxy.clear()
+    prepare(lab)
+    lab.run()
+    assert_same(lab, lab.after_first)
+
+
+# -- restart, connections, load -----------------------------------------------------------------------------------
+
+
+class Recorded(AdaptiveLimit):
+    """Keeps every value that the limit had."""
+
+    seen: list[int]
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        Recorded.seen = [most]
+
+    def trouble(self) -> None:
+        super().trouble()
+        Recorded.seen.append(self.now)
+
+    def answered(self, kind: str, seconds: float) -> None:
+        super().answered(kind, seconds)
+        Recorded.seen.append(self.now)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_scenario_40_netbox_restarts_mid_run_within_the_cap_of_connections(
+    connections: int, lab: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(netbox_client, "AdaptiveLimit", Recorded)
+    lab.begin(retry_budget=120, bulk_size=2)
+    lab.settings["concurrency"] = {"netbox_max_concurrent": connections}
+    lab.save()
+    down = threading.Event()
+
+    def stop() -> None:
+        lab.netbox.stop_web()
+        down.set()
+
+    def start() -> None:
+        assert down.wait(240)
+        deadline = time.monotonic() + 60
+        while not any(status == 502 for _, _, status in list(lab.proxy.requests)) and time.monotonic() < deadline:
+            threading.Event().wait(0.02)
+        lab.netbox.start_web()
+
+    lab.proxy.add_fault(WRITES, after=25, act=stop)
+    with ThreadPoolExecutor(1) as pool:
+        restart = pool.submit(start)
+        result = lab.sync()
+        restart.result()
+    assert result["ok"], errors(result)
+    assert 0 < lab.proxy.max_open_connections <= connections
+    assert min(Recorded.seen) == 1
+    assert Recorded.seen[-1] == connections, "the limit recovers"
+    assert_same(lab, lab.after_first)
+    assert_quiet(lab)

@@ -1,0 +1,69 @@
+"""Scenario 6: a run is killed at any write and run again. NetBox ends as it would have without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from proxbox_dagster_tests.support.faulty_proxy import WRITES
+from proxbox_dagster_tests.support.history import (
+    History,
+    Kill,
+    assert_quiet,
+    assert_same,
+    history,
+    killed,
+    make_changes,
+)
+
+pytestmark = pytest.mark.xdist_group("killed")
+
+
+@pytest.fixture(scope="module")
+def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    with history(netbox_server, tmp_path_factory.mktemp("killed")) as lab:
+        yield lab
+
+
+FIRST = [Kill(0, False), Kill(0, True), Kill(2, True), Kill(5, False), Kill(9, True), Kill(12, False), Kill(11, True)]
+CHANGES = [Kill(0, True), Kill(1, False), Kill(2, True), Kill(2, False), Kill(4, True)]
+
+
+def test_scenario_06_the_command_is_killed_at_its_very_first_write(lab: History) -> None:
+    lab.begin()
+    running: list[subprocess.Popen[bytes]] = []
+    lab.proxy.add_fault(WRITES, drop="after", act=lambda: running[0].kill())
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxbox_dagster.cli", "sync", "--json"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as it:
+        running.append(it)
+        assert it.wait(120) == -9
+    lab.proxy.clear()
+    lab.run()
+    assert_same(lab, lab.after_first)
+
+
+def test_scenario_06_killed_again_and_again_on_an_empty_netbox(lab: History) -> None:
+    lab.begin()
+    struck = [kill for kill in FIRST if killed(lab, kill)]
+    assert len(struck) >= 6, [str(kill) for kill in struck]
+    lab.run()
+    assert_same(lab, lab.after_first)
+    assert_quiet(lab)
+
+
+def test_scenario_06_killed_again_and_again_in_a_run_over_changes(lab: History) -> None:
+    undisturbed = lab.after_changes()
+    lab.begin("first")
+    make_changes(lab)
+    struck = [kill for kill in CHANGES if killed(lab, kill)]
+    assert len(struck) >= 4, [str(kill) for kill in struck]
+    lab.run()
+    assert_same(lab, undisturbed)
+    assert_quiet(lab)

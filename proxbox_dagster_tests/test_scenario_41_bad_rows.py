@@ -1,0 +1,130 @@
+"""Scenario 41: NetBox takes a list all or none; one bad row of a hundred costs itself and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from proxbox_dagster_tests.support.history import History, history
+from proxbox_dagster_tests.support.synced import VMS, X, errors
+
+pytestmark = pytest.mark.xdist_group("failing_netbox")
+HUNDRED = [f"s{number:03}" for number in range(100)]
+BAD = "s050"
+TABLE = "netbox_proxbox_vmsnapshot"
+
+
+@pytest.fixture(scope="module")
+def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    with history(netbox_server, tmp_path_factory.mktemp("bad-rows")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(shared: History) -> History:
+    """A hundred snapshots at the source of which NetBox has none, and lists of a hundred."""
+    shared.begin("first", bulk_size=100)
+    for name in HUNDRED:
+        shared.clusters["small"].add_snapshot("qemu", 101, name)
+    return shared
+
+
+def break_row(lab: History, *operations: str) -> None:
+    """NetBox's database refuses these operations on one row; NetBox answers HTTP 500 and names no row."""
+    lab.netbox.sql(
+        "create or replace function broken() returns trigger language plpgsql as $$ begin"
+        f" if coalesce(old.name, new.name) = '{BAD}' then raise exception 'the row {BAD} is broken'; end if;"
+        " if tg_op = 'DELETE' then return old; end if; return new; end $$"
+    )
+    for operation in operations:
+        lab.netbox.sql(
+            f"create trigger broken_{operation} before {operation} on {TABLE} for each row execute function broken()"
+        )
+
+
+def mend_row(lab: History) -> None:
+    lab.netbox.sql("drop function if exists broken() cascade")
+
+
+def counts(lab: History) -> dict[str, int]:
+    return {name: value for name, value in lab.reports()["small", "snapshots"].counts().items() if value}
+
+
+def names(lab: History) -> set[str]:
+    return {row["name"] for row in lab.rows(f"{X}snapshots") if row["name"] in HUNDRED}
+
+
+def test_scenario_41_a_row_that_clashes_with_one_made_meanwhile_by_a_person(lab: History) -> None:
+    machine = lab.vm(101)
+
+    def person() -> None:
+        client = lab.client()
+        node = machine["device"]["name"]
+        row = {"virtual_machine": machine["id"], "name": BAD, "vmid": 101, "node": node, "subtype": "qemu"}
+        client.create(f"{X}snapshots", [row])
+        client.close()
+
+    lab.proxy.add_fault("POST", f"^/api/{X}snapshots/$", above=1000, before=person)
+    result = lab.sync()
+    assert not result["ok"], "a failed object is no green run"
+    assert counts(lab) == {"seen": 102, "created": 99, "unchanged": 2, "failed": 1}
+    assert names(lab) == set(HUNDRED)
+    [line] = [line for line in errors(result) if BAD in line]
+    assert "vmid, name, node must make a unique set" in line
+    [row] = lab.rows(f"{X}snapshots", name=BAD)
+    assert row["custom_fields"]["proxmox_endpoint"] is None, "the person's row is as it was"
+
+
+def test_scenario_41_a_row_that_netbox_fails_at_and_does_not_name(lab: History) -> None:
+    break_row(lab, "insert")
+    result = lab.sync()
+    assert not result["ok"]
+    assert counts(lab) == {"seen": 102, "created": 99, "unchanged": 2, "failed": 1}
+    assert names(lab) == set(HUNDRED) - {BAD}
+    [line] = [line for line in errors(result) if BAD in line]
+    assert "the row s050 is broken" in line
+    mend_row(lab)
+    lab.run()
+    assert counts(lab) == {"seen": 102, "created": 1, "unchanged": 101}
+
+
+def test_scenario_41_a_bad_row_in_a_list_of_changes_and_in_one_of_deletions(lab: History) -> None:
+    cluster = lab.clusters["small"]
+    lab.run()
+    for name in HUNDRED:
+        cluster.guest(101).snapshots[name].description = "described later"
+    break_row(lab, "update", "delete")
+    result = lab.sync()
+    assert not result["ok"]
+    assert counts(lab) == {"seen": 102, "updated": 99, "unchanged": 2, "failed": 1}
+    [line] = [line for line in errors(result) if BAD in line]
+    assert "the row s050 is broken" in line
+    for name in reversed(HUNDRED):
+        cluster.remove_snapshot("qemu", 101, name)
+    lab.sync(override_brake=True)
+    assert counts(lab) == {"seen": 2, "deleted": 99, "unchanged": 2}
+    assert names(lab) == {BAD}
+    [note] = [note for note in lab.reports()["small", "snapshots"].notes if BAD in note]
+    assert "could not be deleted" in note
+    assert "the row s050 is broken" in note
+    mend_row(lab)
+    lab.run()
+    assert names(lab) == set()
+
+
+def test_scenario_41_a_row_that_is_too_large_for_the_front_end(lab: History) -> None:
+    cluster = lab.clusters["small"]
+    cluster.set_config("qemu", 101, "description", "x" * 6000)
+    cluster.set_config("qemu", 100, "memory", 2048)
+    cluster.set_config("qemu", 102, "memory", 2048)
+    lab.proxy.add_fault("PATCH", f"^/api/{VMS}/$", above=5000, count=None, status=413, body="<html>too large</html>")
+    result = lab.sync()
+    assert not result["ok"]
+    report = lab.reports()["small", "virtual_machines"]
+    assert (report.updated, report.failed) == (2, 1)
+    assert lab.vm(100)["memory"] == lab.vm(102)["memory"] == 2048
+    assert any("db01" in line and "too large" in line for line in errors(result)), errors(result)
+    lab.run()
+    assert len(lab.vm(101)["comments"]) >= 6000
