@@ -86,6 +86,29 @@ def test_scenario_39_lost_answers_to_changes_and_deletions(lab: History, impatie
     assert not [note for report in lab.reports().values() for note in report.notes if "could not" in note]
 
 
+def test_scenario_39_lost_answers_in_a_run_over_one_new_guest(lab: History, impatient: None) -> None:
+    lab.begin("first")
+    cluster = lab.clusters["small"]
+    config = {**cluster.guest(100).config, "smbios1": "uuid=5a000000-0000-4000-8000-000000000300"}
+    config |= {"net0": "virtio=BC:24:11:5A:03:00,bridge=vmbr0", "net1": "virtio=BC:24:11:5A:03:01,bridge=vmbr0"}
+    cluster.add_guest(kind="qemu", vmid=300, node="pve1", name="new", config=config)
+    cluster.add_snapshot("qemu", 300, "one")
+    cluster.add_backup("nas", 300)
+    lost = for_each_path(lab, "POST", drop="after")
+    lab.good_sync(vmids=(300,))
+    assert {path.rsplit("/")[-1] for path, fault in lost.items() if fault.served} >= {
+        "virtual-machines", "virtual-disks", "interfaces", "mac-addresses", "backups", "snapshots"
+    }  # fmt: skip
+    lab.proxy.clear()
+    machine = lab.vm(300)
+    for path, rows in (("virtualization/virtual-disks", 2), ("virtualization/interfaces", 2)):
+        assert len(lab.rows(path, virtual_machine_id=machine["id"])) == rows
+    assert len(lab.rows("plugins/proxbox/backups", virtual_machine=machine["id"])) == 1
+    assert len(lab.rows("dcim/mac-addresses", mac_address=["BC:24:11:5A:03:00", "BC:24:11:5A:03:01"])) == 2
+    lab.run(vmids=(300,))
+    assert lab.written() == []
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_garbage_on_both_sides_at_random_requests_never_leaves_a_wrong_netbox(
     seed: int, lab: History, impatient: None

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from proxbox_dagster.facts import UNOBSERVED
@@ -49,6 +50,10 @@ from proxbox_dagster_tests.support.core_specs import (
 from proxbox_dagster_tests.support.fake_netbox import FakeNetBox
 
 RULES = Rules(removal=RemovalRules(override=True))
+EXAMPLES = 30 * int(os.environ.get("PROXBOX_HISTORIES", "2"))
+SHRINK = "PROXBOX_HISTORIES" in os.environ
+"""Minutes are spent on making a failing history small; who looks for one asks for it."""
+
 VMIDS = range(100, 105)
 NAMES = ("scsi0", "scsi1", "scsi2")
 
@@ -266,7 +271,13 @@ point = st.tuples(st.lists(change_at, min_size=1, max_size=6), st.lists(st.integ
     foreign=st.lists(st.sampled_from(range(40)), max_size=4, unique=True),
     points=st.lists(point, min_size=2, max_size=4),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if SHRINK else [])],
+)
 def test_a_disturbed_history_ends_as_an_undisturbed_one(begin: set[int], foreign: list[int], points: list[Any]) -> None:
     calm, rough = fake(), fake()
     source: Source = {vmid: guest(vmid) for vmid in sorted(begin)}

@@ -32,7 +32,7 @@ def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def lab(shared: Synced) -> Synced:
     """An empty NetBox."""
     shared.restore()
-    shared.netbox.reset()
+    shared.empty()
     prepare(shared)
     return shared
 

@@ -299,23 +299,26 @@ class Writer:
         """The lists to send instead of a refused one; the rows that are at fault are recorded as failed."""
         if bad:
             again = [
-                part[index] for index, reason in bad.items() if index < len(part) and self._renamed(spec, part[index])
+                part[index]
+                for index, reason in bad.items()
+                if index < len(part) and self._renamed(spec, part[index], reason)
             ]
             for index, reason in bad.items():
                 if index < len(part) and part[index] not in again:
                     self._fail(spec, part[index], reason, done)
             return [[item for index, item in enumerate(part) if index not in bad], again]
         if len(part) == 1:
-            if self._renamed(spec, part[0]):
+            if self._renamed(spec, part[0], str(refusal)):
                 return [part]
             self._fail(spec, part[0], str(refusal), done)
             return []
         middle = len(part) // 2
         return [part[:middle], part[middle:]]
 
-    def _renamed(self, spec: ModelSpec, item: Create | Update) -> bool:
+    def _renamed(self, spec: ModelSpec, item: Create | Update, reason: str) -> bool:
         """True where a refused new row got a value of its own in the field that clashed with another endpoint's."""
-        if spec.clash_field is None or not isinstance(item, Create):
+        clash = any(words in reason for words in ("unique", "already exists"))
+        if spec.clash_field is None or not isinstance(item, Create) or not clash:
             return False
         mine = f"@{self._state.endpoint}"
         value = item.values.get(spec.clash_field)

@@ -56,7 +56,9 @@ class Dump:
     def _plain(self, table: str, row: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for column, value in row.items():
-            if column in _MOVING or column in without or value is None:
+            # An id as a plain number, beside the reference that says the same.
+            raw = column.endswith("_raw_id") and column.replace("_raw_id", "_id") in row
+            if column in _MOVING or column in without or value is None or raw:
                 continue
             if column == "custom_field_data":
                 found[column] = self._custom(table, value)

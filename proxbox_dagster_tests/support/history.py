@@ -46,7 +46,7 @@ class History(Synced):
         self.restore()
         for name, simulator in self.simulators.items():
             self.clusters[name] = simulator.cluster = described(name)
-        self.netbox.reset(saved)
+        self.empty(saved)
         prepare(self, **netbox)
 
     def after_changes(self) -> list[str]:

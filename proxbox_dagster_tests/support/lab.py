@@ -98,6 +98,12 @@ class Lab:
             self._allow(grouped(needed_permissions(SettingsFile.model_validate(self.settings))))
         (self.folder / "proxbox.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
 
+    def empty(self, saved: str | None = None) -> None:
+        """An empty NetBox, or one as it was saved, with a token of its own."""
+        self.netbox.reset(saved)
+        self._allowed = []
+        self.save()
+
     def _allow(self, permissions: list[ObjectPermission]) -> None:
         """Runs are no superuser's: the token is of a user with the documented permissions."""
         if permissions != self._allowed:
