@@ -29,8 +29,8 @@ def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield lab
 
 
-FIRST = [Kill(0, False), Kill(0, True), Kill(2, True), Kill(5, False), Kill(9, True), Kill(12, False), Kill(11, True)]
-CHANGES = [Kill(0, True), Kill(1, False), Kill(2, True), Kill(2, False), Kill(4, True)]
+FIRST = [Kill(0, True), Kill(2, False), Kill(7, True), Kill(14, False), Kill(19, True)]
+CHANGES = [Kill(0, True), Kill(2, False), Kill(4, True)]
 
 
 def test_scenario_06_the_command_is_killed_at_its_very_first_write(lab: History) -> None:
@@ -52,7 +52,7 @@ def test_scenario_06_the_command_is_killed_at_its_very_first_write(lab: History)
 def test_scenario_06_killed_again_and_again_on_an_empty_netbox(lab: History) -> None:
     lab.begin()
     struck = [kill for kill in FIRST if killed(lab, kill)]
-    assert len(struck) >= 6, [str(kill) for kill in struck]
+    assert len(struck) >= 4, [str(kill) for kill in struck]
     lab.run()
     assert_same(lab, lab.after_first)
     assert_quiet(lab)
@@ -63,7 +63,7 @@ def test_scenario_06_killed_again_and_again_in_a_run_over_changes(lab: History) 
     lab.begin("first")
     make_changes(lab)
     struck = [kill for kill in CHANGES if killed(lab, kill)]
-    assert len(struck) >= 4, [str(kill) for kill in struck]
+    assert len(struck) >= 2, [str(kill) for kill in struck]
     lab.run()
     assert_same(lab, undisturbed)
     assert_quiet(lab)
