@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,6 +28,7 @@ from proxbox_dagster.netbox.spec import (
 )
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import encode
+from proxbox_dagster.parallel import each
 
 FAULT_TRIES = 3
 """How often a single row at which NetBox itself fails is sent."""
@@ -169,19 +169,7 @@ class Writer:
 
     def _each(self, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
         parts = [list(items[start : start + self._bulk]) for start in range(0, len(items), self._bulk)]
-        if self._workers == 1 or len(parts) < 2:
-            for part in parts:
-                send(part)
-            return
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="netbox-write")
-        try:
-            for future in [pool.submit(send, part) for part in parts]:
-                future.result()
-        except BaseException as error:
-            # What is under way is waited for, so that it is counted; but who cancels a run does not wait.
-            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
-            raise
-        pool.shutdown()
+        each(parts, send, self._workers, "netbox-write")
 
     # -- creating -----------------------------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@ NetBox checks a permission before it looks at the rows, so a list without rows t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from proxbox_dagster.netbox.reading import looked_under
 from proxbox_dagster.netbox.spec import ModelSpec, ObjectClass, Ownership, Policy
+from proxbox_dagster.parallel import each
 
 ACTIONS: Final = ("view", "add", "change", "delete")
 """NetBox's own, in the order of its forms."""
@@ -91,8 +91,7 @@ def _changes(item: ObjectClass, overridden: Mapping[str, Policy]) -> bool:
 def missing(client: Asker, wanted: Sequence[Need], workers: int = 1) -> list[Need]:
     """What of ``wanted`` the token's user may not do. Raises :class:`NetBoxError` for any other trouble."""
     asked = [(need, action) for need in wanted for action in need.actions]
-    with ThreadPoolExecutor(workers, thread_name_prefix="netbox-permissions") as pool:
-        answers = list(pool.map(lambda item: client.may(item[1], item[0].path), asked))
+    answers = each(asked, lambda item: client.may(item[1], item[0].path), workers, "netbox-permissions")
     refused: dict[Need, list[str]] = {}
     for (need, action), allowed in zip(asked, answers, strict=True):
         if not allowed:
