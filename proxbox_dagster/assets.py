@@ -79,6 +79,7 @@ def source_assets(partitions: dg.PartitionsDefinition[str], look: Look) -> dg.As
         with spoken(cancel=run.cancel):
             if _has_summary(context):  # it will write, not only look
                 run.hold()
+                run.look_ahead(_steps(context))
             run.prefetch(names)
         for name in names:
             with spoken(cancel=run.cancel):
@@ -237,8 +238,12 @@ def _gate(context: dg.AssetExecutionContext, run: EndpointRun) -> None:
 
 def _has_summary(context: dg.AssetExecutionContext) -> bool:
     """True when this run ends with the summary step, which fails the run for failed objects."""
+    return SUMMARY_STEP in _steps(context)
+
+
+def _steps(context: dg.AssetExecutionContext) -> frozenset[str]:
+    """The names of all steps of this run."""
     snapshot_id = context.run.execution_plan_snapshot_id
     if snapshot_id is None:
-        return False
-    snapshot = context.instance.get_execution_plan_snapshot(snapshot_id)
-    return SUMMARY_STEP in snapshot.step_keys_to_execute
+        return frozenset()
+    return frozenset(context.instance.get_execution_plan_snapshot(snapshot_id).step_keys_to_execute)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from proxbox_dagster import stages
 from proxbox_dagster.absence import probe_of
+from proxbox_dagster.ahead import ahead, beside, task_cursor
 from proxbox_dagster.facts import Fetched, Gap, GapKind
 from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox import permissions
@@ -43,9 +44,6 @@ GRACE = 1.0
 """Seconds for which a cancelled run waits for NetBox's answer to what it has sent, so as to count it."""
 
 TASKS = "node_tasks"
-TASK_OVERLAP = 3600.0
-"""Seconds before the newest known task from which tasks are fetched again: clocks of nodes differ."""
-
 HISTORY_WINDOW = timedelta(days=7)
 """How far back from the newest row a class that grows for ever is read."""
 
@@ -153,7 +151,7 @@ class EndpointRun:
 
     def fetched(self, source: str) -> Fetched:
         """A source, read at most once in this run. Raises :class:`ProxmoxError`."""
-        if source == TASKS:
+        if source == TASKS and self.file.plugin:
             self._set_task_cursor()
         return self.proxmox.fetched(source)
 
@@ -177,29 +175,47 @@ class EndpointRun:
         }
 
     def prefetch(self, sources: list[str]) -> None:
-        """Read these sources side by side; what fails is raised by :meth:`fetched`."""
-        if TASKS in sources:
+        """Read these sources side by side; what fails is raised by :meth:`fetched`.
+
+        Raises :class:`NetBoxError` where NetBox cannot tell which tasks it has.
+        """
+        if TASKS not in sources or not self.file.plugin:
+            self.proxmox.prefetch(sources)
+            return
+        _ = self.state, self.proxmox  # made once, before there are two threads
+
+        def tasks() -> None:
             self._set_task_cursor()
-        self.proxmox.prefetch(sources)
+            self.proxmox.prefetch([TASKS])
+
+        # Everything else need not wait until NetBox has told which tasks it has.
+        beside(tasks, lambda: self.proxmox.prefetch([name for name in sources if name != TASKS]))
+
+    def look_ahead(self, names: Collection[str]) -> None:
+        """Begin to read what the stages ``names`` will need of NetBox, while Proxmox is read.
+
+        Only in a run over everything: a narrowed one reads so little that it asks when it knows what for. What fails
+        here is tried again, and told, where it is needed. Raises :class:`NetBoxError` where NetBox is not fit.
+        """
+        if not self.options.scope.is_full:
+            return
+        wanted = [
+            item.spec
+            for stage in stages.STAGES
+            if stage.name in names
+            for item in stage.classes(plugin=self.file.plugin)
+        ]
+        state = self.state
+        ahead(lambda: state.load_all(wanted))
 
     def _set_task_cursor(self) -> None:
-        """Tasks that NetBox has already are not fetched again, so that a run's cost does not grow with history.
-
-        By node: from the newest task that NetBox has (less an hour), or the oldest that had not ended.
-        """
-        spec = self.state.specs.get("task_history") if self.file.plugin else None
+        """Tasks that NetBox has already are not fetched again, so that a run's cost does not grow with history."""
+        spec = self.state.specs.get("task_history")
         if spec is None or self._cursor_set:
             return
         self._cursor_set = True
         self.state.load(spec)
-        since: dict[str, float] = {}
-        rows = [(row, datetime.fromisoformat(row["start_time"]).timestamp()) for row in self.state.rows(spec)]
-        for row, started in rows:
-            since[row["node"]] = max(since.get(row["node"], 0.0), started - TASK_OVERLAP)
-        for row, started in rows:
-            if row.get("end_time") is None:
-                since[row["node"]] = min(since[row["node"]], started)
-        self.proxmox.cursor = {node: int(moment) for node, moment in since.items()}
+        self.proxmox.cursor = task_cursor(self.state.rows(spec))
 
     @cached_property
     def netbox(self) -> NetBoxClient:

@@ -167,7 +167,9 @@ class _Played:
             row = self._kept.execute("select body from proxmox where name = ?", (_name(path, query),)).fetchone()
         if row is None:
             raise AssertionError(f"{path} {query} was not asked before")
-        return _answer(path, row[0])
+        found = _answer(path, row[0])
+        since = params.get("since")
+        return [task for task in found if task["starttime"] >= since] if since else found
 
     def close(self) -> None:
         self._kept.close()

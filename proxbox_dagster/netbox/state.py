@@ -12,14 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxbox_dagster.facts import UNOBSERVED
+from proxbox_dagster.netbox.lookups import look_up
 from proxbox_dagster.netbox.reading import Reader, foreign_children, owner_of, portions
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     MEMORY_FIELD,
     MISSING_FIELD,
     OWNER_TAG,
-    Kind,
     ModelSpec,
     Ownership,
     Ref,
@@ -53,6 +52,8 @@ class _Table:
     keys: dict[str, dict[tuple[Any, ...], int]] = field(default_factory=dict)
     """Per index name: identity to id."""
     twice: dict[str, dict[tuple[Any, ...], list[int]]] = field(default_factory=dict)
+    reading: threading.RLock = field(default_factory=threading.RLock)
+    """Held while the table is read, so that other tables can be used meanwhile."""
 
 
 class NetBoxState:
@@ -77,7 +78,9 @@ class NetBoxState:
         self._learned: dict[Ref, int] = {}
         self.specs = {spec.name: spec for spec in specs}
         self._reader = reader
-        self._tables: dict[str, _Table] = defaultdict(_Table)
+        self._tables: dict[str, _Table] = {spec.path: _Table() for spec in self.specs.values()}
+        self._makers: dict[str, list[ModelSpec]] = defaultdict(list)
+        """By path: the specs that make its rows."""
         self._asked: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
         self._pending: set[Ref] = set()
         self._blocked: dict[Ref, str] = {}
@@ -87,6 +90,8 @@ class NetBoxState:
         for spec in self.specs.values():
             if spec.index_name not in self._by_index or not spec.update_only:
                 self._by_index[spec.index_name] = spec
+            if not spec.update_only:
+                self._makers[spec.path].append(spec)
         self._fields = {path: self._wanted_fields(path) for path in {spec.path for spec in self.specs.values()}}
         self._lock = threading.RLock()
 
@@ -110,17 +115,32 @@ class NetBoxState:
 
     def load(self, spec: ModelSpec, *, again: bool = False) -> None:
         """Read this endpoint's rows of the spec's path, once. Shared classes are looked up by key instead."""
-        with self._lock:
-            table = self._tables[spec.path]
-            if (table.loaded and not again) or spec.ownership is Ownership.SHARED:
+        table = self._tables[spec.path]
+        if (table.loaded and not again) or spec.ownership is Ownership.SHARED:
+            return
+        with table.reading:
+            # Another thread may have read it while this one waited.
+            if table.loaded and not again:
                 return
             for narrowed in self._filters(spec, new_too=again):
                 filters: dict[str, Any] = {ENDPOINT_FILTER: self.endpoint, **narrowed}
                 if since := self._window(spec):
                     filters[f"{spec.window}__gte"] = since
-                for row in self._reader.read(spec.path, filters, self._fields[spec.path]):
-                    self._put(spec.path, row)
+                rows = self._reader.read(spec.path, filters, self._fields[spec.path])
+                with self._lock:
+                    for row in rows:
+                        self._put(spec.path, row)
             table.loaded = True
+
+    def load_all(self, specs: Iterable[ModelSpec]) -> None:
+        """Read the tables of these specs one after the other, as :meth:`load` does; for a thread of its own.
+
+        Paths of which some rows are looked up by key are left out: a row of a page on its way here could be older than
+        what a step has looked up or written meanwhile.
+        """
+        shared = {spec.path for spec in self.specs.values() if spec.ownership is Ownership.SHARED}
+        for spec in {spec.path: spec for spec in specs if spec.path not in shared}.values():
+            self.load(spec)
 
     def _filters(self, spec: ModelSpec, *, new_too: bool) -> Iterator[dict[str, Any]]:
         """What narrows the reads of a spec: nothing, or in a run over some guests their numbers or parents' ids.
@@ -156,42 +176,9 @@ class NetBoxState:
         Rows whose parent is new in this run are left out, as NetBox cannot hold anything under it; unless this run has
         written there itself (``new_too``).
         """
-        groups: dict[tuple[tuple[str, Any], ...], set[Any]] = defaultdict(set)
-        first, *others = key.fields
         if key.windowed_only and self._window(spec) is None and not new_too:
             return []
-        for row in rows:
-            value = self._asked_value(spec, first, row, new_too=new_too)
-            narrow = self._narrow(others, spec, row, new_too=new_too)
-            if value is not None and narrow is not None:
-                groups[narrow].add(value)
-        found: list[dict[str, Any]] = []
-        for narrow, values in groups.items():
-            for part in portions(sorted(values, key=str), key.lookup):
-                filters: dict[str, Any] = {key.lookup: part}
-                filters.update(narrow)
-                filters.update(dict(key.fixed))
-                found += self._reader.read(spec.path, filters, self._fields[spec.path])
-        return found
-
-    def _asked_value(self, spec: ModelSpec, name: str, row: Row, *, new_too: bool) -> Any:
-        """What a filter asks for; ``None`` when nothing in NetBox can match it."""
-        value = row.values.get(name)
-        if not isinstance(value, Ref):
-            return None if value is UNOBSERVED else normal(spec.by_name[name], value)
-        target = self.resolve(value)
-        return target if isinstance(target, int) and (new_too or not self.is_new(value.index, target)) else None
-
-    def _narrow(
-        self, fields: Sequence[str], spec: ModelSpec, row: Row, *, new_too: bool
-    ) -> tuple[tuple[str, Any], ...] | None:
-        narrow: list[tuple[str, Any]] = []
-        for name in fields:
-            value = self._asked_value(spec, name, row, new_too=new_too)
-            if value is None:
-                return None
-            narrow.append((f"{name}_id" if spec.by_name[name].kind is Kind.REF else name, value))
-        return tuple(narrow)
+        return look_up(self, self._reader, spec, key, rows, new_too=new_too)
 
     def load_shared(self, spec: ModelSpec, rows: Sequence[Row]) -> None:
         """Look up the rows of a shared class by its first unique key, each key once per run."""
@@ -230,19 +217,18 @@ class NetBoxState:
         table = self._tables[path]
         wanted = self._fields[path]
         row = table.rows[row["id"]] = {name: row[name] for name in wanted if name in row}
-        for spec in self.specs.values():
-            if spec.path == path and not spec.update_only:
-                if self._vmids:
-                    self._learn(spec, row)
-                key = self.identity(spec, row)
-                if key is None:
-                    continue
-                index = table.keys.setdefault(spec.index_name, {})
-                other = index.setdefault(key, row["id"])
-                if other != row["id"]:
-                    twice = table.twice.setdefault(spec.index_name, {}).setdefault(key, [other])
-                    if row["id"] not in twice:
-                        twice.append(row["id"])
+        for spec in self._makers[path]:
+            if self._vmids:
+                self._learn(spec, row)
+            key = self.identity(spec, row)
+            if key is None:
+                continue
+            index = table.keys.setdefault(spec.index_name, {})
+            other = index.setdefault(key, row["id"])
+            if other != row["id"]:
+                twice = table.twice.setdefault(spec.index_name, {}).setdefault(key, [other])
+                if row["id"] not in twice:
+                    twice.append(row["id"])
 
     def _learn(self, spec: ModelSpec, row: dict[str, Any]) -> None:
         """Note the ids of rows that a row of ours refers to, by what NetBox's nested answer tells of them."""

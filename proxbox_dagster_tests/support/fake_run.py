@@ -71,6 +71,9 @@ class FakeRun:
     def cancel(self) -> None:
         return
 
+    def look_ahead(self, names: Any) -> None:
+        return
+
     def prefetch(self, names: list[str]) -> None:
         for name in names:
             self.fetched(name)
