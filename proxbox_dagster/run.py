@@ -14,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from pydantic import SecretStr
-
 from proxbox_dagster import stages
 from proxbox_dagster.absence import probe_of
 from proxbox_dagster.ahead import ahead, beside, task_cursor
@@ -25,11 +23,12 @@ from proxbox_dagster.netbox import permissions
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.client import NetBoxClient
-from proxbox_dagster.netbox.errors import NetBoxRefused, RunEnded
+from proxbox_dagster.netbox.errors import NetBoxForbidden, NetBoxRefused, RunEnded
 from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Coverage, Desired, ModelSpec, ObjectClass
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
+from proxbox_dagster.permitted import Permitted
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.proxmox.sources import data_version
 from proxbox_dagster.report import ClassReport, report_of
@@ -81,9 +80,6 @@ class Progress:
     report: ClassReport | None = None
     cancelled: bool = False
 
-
-_PERMITTED: set[tuple[str, SecretStr, tuple[permissions.Need, ...]]] = set()
-"""What was found to be permitted: runs of one process over several endpoints ask once."""
 
 Watcher = Callable[[Progress], None]
 _watchers: list[Watcher] = []
@@ -315,6 +311,8 @@ class EndpointRun:
         except BaseException as error:
             if not isinstance(error, Exception):
                 self.cancel()  # first, so that what is answered in the meantime is counted
+            if isinstance(error, NetBoxForbidden):
+                self._permitted.forget()
             ended = str(error) or "the run was cancelled"
             raise
         finally:
@@ -388,23 +386,24 @@ class EndpointRun:
     def _ask_permission(self) -> None:
         """Before the first write of a full run: may the token do all that it may need? A request per action.
 
-        Raises :class:`NetBoxRefused` naming everything that is missing.
+        What was found is good for a day. Raises :class:`NetBoxRefused` naming everything that is missing.
         """
         if self._checked:
             return
         self._checked = True
-        if not self.options.scope.is_full:
+        if not self.options.scope.is_full or self._permitted.known():
             return
         wanted = needed_permissions(self.file)
-        asked = (self.connection.url, self.connection.token, wanted)
-        if asked in _PERMITTED:
-            return
         lacking = permissions.missing(self.netbox, wanted, self.concurrency.netbox_max_concurrent)
         if lacking:
             token = self.netbox.own_token()
             read_only = None if token is None else not token["write_enabled"]
             raise NetBoxRefused(permissions.refusal(lacking, wanted, read_only=read_only))
-        _PERMITTED.add(asked)
+        self._permitted.note()
+
+    @cached_property
+    def _permitted(self) -> Permitted:
+        return Permitted(self.connection, needed_permissions(self.file))
 
     def _tell(self, stage: str, made: Plan, done: int, report: ClassReport | None = None) -> None:
         total = len(made.creates) + len(made.updates)

@@ -15,7 +15,9 @@ app = typer.Typer(add_completion=False, help=__doc__)
 
 @app.command()
 def bench(
-    guests: Annotated[list[int] | None, typer.Option(help="Size; may be repeated. Default: 73 and 300.")] = None,
+    guests: Annotated[
+        list[int] | None, typer.Option(help="Size; may be repeated. Default: 73 and 300; 0: none.")
+    ] = None,
     endpoints: Annotated[int, typer.Option(help="Clusters over which the guests are spread.")] = 1,
     clients: Annotated[int, typer.Option(help="netbox_max_concurrent, and the clients of the floors.")] = 1,
     workers: Annotated[int, typer.Option(help="Worker processes of NetBox.")] = 2,
@@ -23,11 +25,12 @@ def bench(
     latency: Annotated[list[float] | None, typer.Option(help="Milliseconds of Proxmox; may be repeated.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="A kind of run to leave out; may be repeated.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Profile one run of each kind instead.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Also plan 1,000 and 10,000 guests, played back.")] = False,
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path("bench-results"),
 ) -> None:
     """Measure syncs against the floors of the same servers; store JSON and Markdown."""
     order = Plan(
-        sizes=tuple(guests or (73, 300)),
+        sizes=tuple(size for size in (guests or (73, 300)) if size),
         endpoints=endpoints,
         clients=clients,
         workers=workers,
@@ -35,6 +38,7 @@ def bench(
         latencies=tuple(latency or (0.0,)),
         skip=frozenset(skip or ()),
         profile=out if profile else None,
+        large=(1000, 10_000) if large else (),
     )
     results = measure(order, lambda line: typer.echo(line))
     if results:

@@ -85,7 +85,7 @@ def main(job: dict[str, Any]) -> int:
 def _time_phases(clock: Clock) -> None:
     for name in ("fetched", "prefetch"):
         clock.time(runs.EndpointRun, name, "fetch")
-    for name in ("read", "newest", "check", "may_write"):
+    for name in ("read", "newest", "check", "may"):
         clock.time(NetBoxClient, name, "read NetBox")
     clock.time(NetBoxState, "load", "read NetBox")
     clock.time(runs.EndpointRun, "build", "plan")

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from proxbox_dagster.bench.scale import scale
 from proxbox_dagster.bench.world import BenchFailed, World
 from proxbox_dagster.demo.netbox import NetBoxServer
 
@@ -31,10 +32,14 @@ class Plan:
     latencies: tuple[float, ...] = (0.0,)
     skip: frozenset[str] = field(default_factory=frozenset)
     profile: Path | None = None
+    large: tuple[int, ...] = ()
+    """Sizes that are only planned, over answers that are played back."""
 
 
 def measure(plan: Plan, say: Say, netbox: NetBoxServer | None = None) -> Figures:
     """All figures; empty after a profile. Raises :class:`BenchFailed`."""
+    if not plan.sizes:
+        return {"machine": _machine(), "plan": _asked(plan), "scale": scale(plan.large), "sizes": []}
     with World(clients=plan.clients, workers=plan.workers, netbox=netbox) as world:
         # The first requests to a new NetBox load much of it: they are nobody's figures.
         world.clusters(3)
@@ -43,16 +48,15 @@ def measure(plan: Plan, say: Say, netbox: NetBoxServer | None = None) -> Figures
             _profile(plan, world, say)
             return {}
         sizes = [_size(plan, world, guests, say) for guests in plan.sizes]
-    return {
-        "machine": {"cpus": _cpus(), "python": platform.python_version(), "system": platform.platform()},
-        "plan": {
-            "endpoints": plan.endpoints,
-            "clients": plan.clients,
-            "workers": plan.workers,
-            "repeat": plan.repeat,
-        },
-        "sizes": sizes,
-    }
+    return {"machine": _machine(), "plan": _asked(plan), "scale": scale(plan.large), "sizes": sizes}
+
+
+def _asked(plan: Plan) -> Figures:
+    return {name: getattr(plan, name) for name in ("endpoints", "clients", "workers", "repeat")}
+
+
+def _machine() -> Figures:
+    return {"cpus": _cpus(), "python": platform.python_version(), "system": platform.platform()}
 
 
 def _cpus() -> str:

@@ -32,28 +32,54 @@ def markdown(results: Figures) -> str:
     parts = [
         f"NetBox connections: {plan['clients']}, NetBox workers: {plan['workers']}, endpoints: {plan['endpoints']}, "
         f"medians of {plan['repeat']}, on {machine['cpus']}.",
-        _table(
-            (
-                *("guests", "run", "seconds", "floor", "ratio", "our CPU s", "NetBox's CPU s", "peak MiB"),
-                *("change-log rows", "NetBox requests"),
-            ),
-            [line for size in results["sizes"] for line in _lines(size)],
-        ),
-        _chart(results["sizes"]),
-        "Where the time goes, in seconds of the thread that runs the steps:",
-        _table(("guests", "run", *PHASES), [line for size in results["sizes"] for line in _phases(size)]),
     ]
-    slow = [line for size in results["sizes"] for entry in size.get("latencies", []) for line in _slow(size, entry)]
+    if results["sizes"]:
+        parts += _measured(results["sizes"])
+    if results.get("scale"):
+        parts += ["Planning alone, over answers that are played back:", _scale(results["scale"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _measured(sizes: Sequence[Figures]) -> list[str]:
+    head = ("guests", "run", "seconds", "floor", "ratio", "our CPU s", "NetBox's CPU s", "peak MiB")
+    parts = [
+        _table((*head, "change-log rows", "NetBox requests"), [line for size in sizes for line in _lines(size)]),
+        _chart(sizes),
+        "Where the time goes, in seconds of the thread that runs the steps:",
+        _table(("guests", "run", *PHASES), [line for size in sizes for line in _phases(size)]),
+        "The no-op run's floors, in seconds:",
+        _table(
+            ("guests", "one bare read, all fields", "the same, the fields that a run asks for", "bare Proxmox reads"),
+            [
+                (size["guests"], *(f"{x:.1f}" for x in size["no-op"]["floors"].values()))
+                for size in sizes
+                if "no-op" in size
+            ],
+        ),
+    ]
+    slow = [line for size in sizes for entry in size.get("latencies", []) for line in _slow(size, entry)]
     if slow:
         parts += [
             "With a slower Proxmox:",
             _table(("guests", "latency ms", "no-op s", "bare Proxmox reads s", "ratio", "one VM s"), slow),
         ]
-    for size in results["sizes"]:
+    for size in sizes:
         parts += [f"Requests at {size['guests']} guests:", _requests(size)]
         parts += [f"Proxmox requests of a run over all {size['guests']} guests:", _proxmox(size)]
         parts += [f"Rows at {size['guests']} guests:", _rows(size)]
-    return "\n\n".join(parts) + "\n"
+    return parts
+
+
+def _scale(entries: Sequence[Figures]) -> str:
+    lines = []
+    for entry in entries:
+        for kind in ("no-op", "cold"):
+            run, first = entry[kind], entries[0][kind]
+            each, least = (found["cpu"] / found["objects"] * 1e6 for found in (run, first))
+            line = (entry["guests"], kind, run["objects"], f"{run['cpu']:.1f}", f"{each:.0f}", f"{each / least:.2f}")
+            lines.append((*line, f"{run['peak_mib']:.0f}", run["netbox_requests"]))
+    head = ("guests", "run", "objects", "CPU s", "µs an object", f"ratio to {entries[0]['guests']}", "peak MiB")
+    return _table((*head, "NetBox requests"), lines)
 
 
 def _runs(size: Figures) -> list[tuple[str, Figures]]:
