@@ -96,6 +96,14 @@ class Identities:
         value = row.values.get(self.spec.proof[0]) if self.spec.proof else None
         return None if value is UNOBSERVED or value is None else normal(self.spec.by_name[self.spec.proof[0]], value)
 
+    def held_key(self, found: dict[str, Any], name: Any = None) -> tuple[Any, ...]:
+        """What a row holds of the unique key that its name is part of; with ``name``, what it would then hold."""
+        key = next(key for key in self.spec.unique if self.spec.gives_way in key.fields)
+        values = {part: decode(self.spec.by_name[part], found) for part in key.fields}
+        if name is not None:
+            values[str(self.spec.gives_way)] = name
+        return tuple(_folded(key, value) for value in values.values())
+
     def gives_way(self, rival: dict[str, Any], gone: Collection[int]) -> tuple[str, str] | None:
         """(before, after) of the name that a row of ours gives up because its object is gone; ``None``: it does not.
 

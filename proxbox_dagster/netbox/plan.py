@@ -129,6 +129,7 @@ class _Planner:
             proof=self.rules.proof,
         )
         self._absent(absent, [row for row, _ in matched])
+        self._free_names()
 
     def _outside(self) -> dict[int, str]:
         """The rows of what the settings leave out, with the reason: they are let go of, not deleted."""
@@ -183,6 +184,19 @@ class _Planner:
         self.made.present.add(found["id"])
         self.made.notes.append(f"{mark.label} is gone: its number now belongs to {row.label}")
         self.state.release(self.spec, found)
+
+    def _free_names(self) -> None:
+        """Rows that get a name which a row whose object is gone still holds: it gives way to them too."""
+        name = self.spec.gives_way
+        wanted = [item for item in self.made.updates if name in item.changes] if name else []
+        if not wanted or name is None:
+            return
+        holders = {self.identities.held_key(row): row for row in self.state.rows(self.spec)}
+        for item in wanted:
+            own = self.state.row(self.spec, item.row_id)
+            rival = holders.get(self.identities.held_key(own, item.changes[name][1])) if own else None
+            if rival is not None and rival["id"] != item.row_id and rival["id"] not in self.made.present:
+                self._give_way(item.row, rival)
 
     def _give_way(self, row: Row, rival: dict[str, Any]) -> bool:
         """True where a row whose object is gone gives up its name for ``row``."""

@@ -99,6 +99,7 @@ MACHINE = ModelSpec(
     unique=(UniqueKey(("name", "cluster"), "name__ie", casefold=True),),
     missing_status="decommissioning",
     proof=("serial", "name"),
+    gives_way="name",
     children=(
         ("virtualization/virtual-disks", "virtual_machine_id"),
         ("virtualization/interfaces", "virtual_machine_id"),

@@ -1,0 +1,209 @@
+"""Who is who, what is marked and what is deleted: the planner's rules over a NetBox in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from proxbox_dagster.netbox.changes import Rules
+from proxbox_dagster.netbox.removal import RemovalRules
+from proxbox_dagster.netbox.spec import OWNER_TAG, Policy
+from proxbox_dagster_tests.support.core import NOW, Run, again, base, synced
+from proxbox_dagster_tests.support.core_specs import (
+    DISK,
+    MACHINE,
+    OTHER,
+    UUID,
+    cluster,
+    disk,
+    machine,
+    machine_ref,
+    snapshot,
+    wanted,
+)
+from proxbox_dagster_tests.support.fake_netbox import FakeNetBox
+
+VMS = MACHINE.path
+OPEN = RemovalRules(brake_percent=100, brake_objects=99)
+
+
+def whole(*vmids: int, **values: Any) -> Any:
+    return wanted("virtual_machines", *(machine(vmid, **values) for vmid in vmids), whole=True)
+
+
+def later(netbox: FakeNetBox, *desired: Any, days: float = 0, removal: RemovalRules = OPEN) -> Run:
+    return Run(netbox, Rules(removal=removal), now=NOW + timedelta(days=days)).write(*base(), *desired)
+
+
+def missing(netbox: FakeNetBox, row_id: int) -> dict[str, Any]:
+    found = netbox.one(VMS, id=row_id)["custom_fields"]["proxbox_missing"]
+    assert isinstance(found, dict)
+    return found
+
+
+# -- who is who ---------------------------------------------------------------------------------------------------
+
+
+def test_a_number_with_another_uuid_and_another_name_is_another_guest() -> None:
+    netbox = synced(wanted("virtual_machines", machine(100)))
+    old = netbox.one(VMS)["id"]
+    run = again(netbox, wanted("virtual_machines", machine(100, "other", serial=UUID.format(9))))
+    assert run.counts("virtual_machines") == {"seen": 1, "created": 1}
+    assert netbox.one(VMS, name="other")["id"] != old
+    assert netbox.one(VMS, id=old)["custom_fields"]["proxmox_vm_id"] is None
+    assert netbox.one(VMS, id=old)["status"] == "decommissioning"
+
+
+def test_what_a_person_wrote_into_serial_and_name_proves_nothing() -> None:
+    netbox = synced(wanted("virtual_machines", machine(100)))
+    row_id = netbox.one(VMS)["id"]
+    netbox.edit(VMS, row_id, serial="INV-0042", name="billing")
+    run = again(netbox, wanted("virtual_machines", machine(100, "renamed")))
+    assert not run.plans["virtual_machines"].retires
+    assert [row["id"] for row in netbox.all(VMS)] == [row_id]
+
+
+def test_a_kept_guest_whose_number_is_used_again_loses_the_number_and_is_not_marked() -> None:
+    netbox = synced(wanted("virtual_machines", machine(100)))
+    old = netbox.one(VMS)["id"]
+    netbox.edit(VMS, old, tags=[OWNER_TAG, "proxbox-keep"])
+    again(netbox, wanted("virtual_machines", machine(100, "other", serial=UUID.format(9))))
+    row = netbox.one(VMS, id=old)
+    assert (row["status"], row["custom_fields"]["proxmox_vm_id"]) == ("active", None)
+    assert row["custom_fields"]["proxbox_missing"] is None
+
+
+def test_a_gone_guest_gives_up_its_name_and_gets_it_back() -> None:
+    netbox = synced(whole(100, 101))
+    old = netbox.one(VMS, name="vm100")["id"]
+    copy = machine(150, "vm100", serial=UUID.format(100))
+    later(netbox, wanted("virtual_machines", machine(101), copy, whole=True))
+    assert netbox.one(VMS, id=old)["name"] == f"vm100 (missing {old})"
+    assert netbox.one(VMS, name="vm100")["custom_fields"]["proxmox_vm_id"] == 150
+    later(netbox, whole(100, 101))
+    later(netbox, whole(100, 101))
+    row = netbox.one(VMS, id=old)
+    assert (row["status"], row["custom_fields"]["proxbox_missing"]) == ("active", None)
+
+
+def test_a_guest_that_was_not_proved_gone_or_has_a_persons_name_keeps_it() -> None:
+    netbox = synced(whole(100))
+    copy = wanted("virtual_machines", machine(150, "vm100"))
+    assert again(netbox, copy).counts("virtual_machines") == {"seen": 1, "failed": 1}
+    row_id = netbox.one(VMS)["id"]
+    netbox.edit(VMS, row_id, name="shop")
+    run = later(netbox, wanted("virtual_machines", machine(151, "shop"), whole=True))
+    assert run.counts("virtual_machines") == {"seen": 1, "failed": 1, "marked": 1}
+    assert netbox.one(VMS, id=row_id)["name"] == "shop"
+
+
+@pytest.mark.parametrize("trouble", ["released", "two-guests", "two-rows"])
+def test_a_guest_from_another_cluster_is_new_where_it_is_not_certain(trouble: str) -> None:
+    netbox = synced()
+    theirs = [machine(7, "wanderer", endpoint=OTHER), machine(8, endpoint=OTHER)]
+    if trouble == "two-rows":
+        theirs.append(machine(9, "double", endpoint=OTHER, serial=UUID.format(7)))
+    Run(netbox, endpoint=OTHER).write(wanted("clusters", cluster("lab", OTHER)), wanted("virtual_machines", *theirs))
+    left = wanted("virtual_machines", machine(8, endpoint=OTHER), whole=True)
+    Run(netbox, Rules(removal=OPEN), endpoint=OTHER).write(left)
+    old = netbox.one(VMS, name="wanderer")
+    if trouble == "released":
+        netbox.edit(VMS, old["id"], tags=["proxbox-missing"])
+    arrived = [machine(100, "wanderer", serial=UUID.format(7))]
+    if trouble == "two-guests":
+        arrived.append(machine(101, "clone", serial=UUID.format(7)))
+    run = again(netbox, wanted("virtual_machines", *arrived))
+    assert run.counts("virtual_machines") == {"seen": len(arrived), "created": len(arrived)}
+    assert netbox.one(VMS, id=old["id"])["custom_fields"]["proxmox_endpoint"] == OTHER
+
+
+# -- what is marked and what is deleted ---------------------------------------------------------------------------
+
+
+def test_a_status_that_a_person_chose_comes_back_with_the_guest() -> None:
+    rules = Rules(policies={"virtual_machines": {"status": Policy.MANAGED}}, removal=OPEN)
+    netbox = synced(whole(100, 101), rules=rules)
+    row_id = netbox.one(VMS, name="vm100")["id"]
+    netbox.edit(VMS, row_id, status="staged")
+    Run(netbox, rules).write(*base(), whole(101))
+    assert (netbox.one(VMS, id=row_id)["status"], missing(netbox, row_id)["status"]) == ("decommissioning", "staged")
+    for _ in range(2):
+        Run(netbox, rules).write(*base(), whole(100, 101))
+        assert netbox.one(VMS, id=row_id)["status"] == "staged"
+
+
+@pytest.mark.parametrize("damage", [{"since": "never", "confirmed": "x"}, {"since": "2099-01-01T00:00:00Z"}, {"a": 1}])
+def test_a_damaged_record_begins_the_grace_period_anew(damage: dict[str, Any]) -> None:
+    removal = replace(OPEN, default="delete", grace_days=1, confirmations=1)
+    netbox = synced(whole(100, 101))
+    later(netbox, whole(101), removal=removal)
+    row_id = netbox.one(VMS, name="vm100")["id"]
+    netbox.edit(VMS, row_id, cf_proxbox_missing=damage)
+    assert later(netbox, whole(101), days=9, removal=removal).counts("virtual_machines") == {"seen": 1, "unchanged": 1}
+    assert missing(netbox, row_id)["since"] == "2026-03-10T12:00:00+00:00"
+    assert later(netbox, whole(101), days=9.5, removal=removal).counts("virtual_machines")["seen"] == 1
+    assert later(netbox, whole(101), days=11, removal=removal).counts("virtual_machines")["deleted"] == 1
+
+
+def test_the_brake_stops_deletions_as_it_stops_marks() -> None:
+    removal = RemovalRules(default="delete", grace_days=0, confirmations=1, brake_percent=10, brake_minimum=1)
+    vmids = range(100, 110)
+    netbox = synced(whole(*vmids))
+    left = list(vmids)[2:]
+    assert later(netbox, whole(*left), removal=removal).plans["virtual_machines"].removals.braked
+    later(netbox, whole(*left), removal=replace(removal, override=True))
+    stopped = later(netbox, whole(*left), days=1, removal=removal)
+    assert stopped.plans["virtual_machines"].removals.braked
+    assert len(netbox.all(VMS)) == 10
+    done = later(netbox, whole(*left), days=1, removal=replace(removal, override=True))
+    assert done.counts("virtual_machines")["deleted"] == 2
+
+
+def test_a_list_that_turns_over_is_counted_by_what_it_loses() -> None:
+    removal = RemovalRules(brake_percent=10, brake_minimum=0)
+    parents = frozenset({machine_ref(100)})
+    netbox = synced(whole(100), wanted("virtual_disks", disk(100, "a"), disk(100, "b")))
+    turned = wanted("virtual_disks", disk(100, "c"), disk(100, "d"), parents=parents)
+    assert later(netbox, whole(100), turned, removal=removal).counts("virtual_disks")["deleted"] == 2
+    lost = wanted("virtual_disks", disk(100, "c"), parents=parents)
+    assert later(netbox, whole(100), lost, removal=removal).plans["virtual_disks"].removals.braked
+
+
+def test_a_class_that_mirrors_a_list_is_staged_where_the_settings_say_mark() -> None:
+    removal = replace(OPEN, classes={"snapshots": "mark", "virtual_disks": "ignore"})
+    parents = frozenset({machine_ref(100)})
+    rows = (wanted("virtual_disks", disk(100, "a"), parents=parents), wanted("snapshots", snapshot(100, "s")))
+    netbox = synced(whole(100), *rows)
+    nothing = (wanted("virtual_disks", parents=parents), wanted("snapshots", parents=parents))
+    run = later(netbox, whole(100), *nothing, removal=removal)
+    assert run.counts("virtual_disks") == {}
+    assert run.counts("snapshots") == {"marked": 1}
+    assert "proxbox-missing" in netbox.one("plugins/proxbox/snapshots")["tags"]
+
+
+def test_what_people_hung_on_it_or_want_kept_under_it_keeps_a_row() -> None:
+    removal = replace(OPEN, default="delete", grace_days=0, confirmations=1)
+    netbox = synced(whole(100, 101, 102), wanted("virtual_disks", disk(100, "a"), disk(101, "a"), disk(102, "a")))
+    ids = {row["name"]: row["id"] for row in netbox.all(VMS)}
+    netbox.add("extras/journal-entries", assigned_object_type=MACHINE.model, assigned_object_id=ids["vm100"])
+    keep = next(row["id"] for row in netbox.all(DISK.path) if row["virtual_machine"] == ids["vm101"])
+    netbox.edit(DISK.path, keep, tags=[OWNER_TAG, "proxbox-keep"])
+    later(netbox, whole(), removal=replace(removal, override=True))
+    run = later(netbox, whole(), removal=replace(removal, override=True))
+    assert run.counts("virtual_machines") == {"deleted": 1}
+    assert {row["name"] for row in netbox.all(VMS)} == {"vm100", "vm101"}
+    assert len(run.reports["virtual_machines"].warnings) == 2
+
+
+def test_rows_that_were_not_seen_are_named_with_the_reason() -> None:
+    netbox = synced(whole(100, 101))
+    desired = whole(100)
+    desired.coverage = replace(desired.coverage, everything=False, gap=True, reason="the token lacks VM.Audit")
+    run = later(netbox, desired)
+    assert run.reports["virtual_machines"].warnings == [
+        f"kept: 1 not seen (vm101 (id {netbox.one(VMS, name='vm101')['id']})) and not taken for gone: "
+        "the token lacks VM.Audit"
+    ]
