@@ -45,7 +45,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding("settings", True, f"{settings.source}: {len(file.endpoints)} endpoint(s)")
     yield from _netbox(settings)
     for name in settings.endpoint_names:
-        yield from _endpoint(settings, name)
+        yield from endpoint_findings(settings, name)
     limits = file.concurrency
     yield Finding(
         "concurrency",
@@ -107,7 +107,8 @@ def _token_life(token: dict[str, Any] | None) -> Iterator[Finding]:
             yield Finding("netbox token", None, f"expires in {left.days} day(s): make a new one in NetBox in time")
 
 
-def _endpoint(settings: Settings, name: str) -> Iterator[Finding]:
+def endpoint_findings(settings: Settings, name: str) -> Iterator[Finding]:
+    """Whether one endpoint can be read, and read whole."""
     subject = f"proxmox {name}"
     try:
         endpoint = settings.endpoint(name)

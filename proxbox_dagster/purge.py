@@ -16,6 +16,10 @@ from proxbox_dagster.netbox.values import decode
 from proxbox_dagster.settings import Settings
 
 RUN_ID = "purge"
+SHARED_STAYS = (
+    "What endpoints share stays, since others and people may use it: sites, types, roles, platforms, VLANs, the "
+    "plugin's endpoints, tags and custom fields of this project. Delete it in NetBox when nobody does."
+)
 
 
 @dataclass
@@ -49,6 +53,7 @@ def owned_rows(client: NetBoxClient, endpoint: str, specs: Sequence[ModelSpec]) 
                 item.kept.append(f"{item.label(row)}: tagged {KEEP_TAG}")
             else:
                 item.rows.append(row)
+        _keep_what_people_use(state, item)
         if item.rows or item.kept:
             found.append(item)
     return found
@@ -72,30 +77,33 @@ def purge(
         client.check(plugin=file.plugin)
         specs = stages.specs(plugin=file.plugin)
         found = owned_rows(client, endpoint, specs)
-        state = NetBoxState(client, endpoint, specs)
         clean = True
         if not found:
             known = ", ".join(settings.endpoint_names)
             warn(f"nothing in NetBox belongs to endpoint {endpoint} (in the settings are: {known})")
         for item in found:
             if yes:
-                clean = _remove(client, state, item) and clean
+                clean = _remove(client, item) and clean
             tell(item)
+        warn(SHARED_STAYS if found else f"nothing in NetBox belongs to endpoint {endpoint}")
         return clean
     finally:
         client.close()
         lock.release()
 
 
-def _remove(client: NetBoxClient, state: NetBoxState, item: Owned) -> bool:
-    """Remove the rows of one class; what people made under a row keeps the row."""
-    spec = item.spec
-    foreign = state.foreign_children(spec, [row["id"] for row in item.rows])
-    for row in item.rows:
-        if row["id"] in foreign:
-            item.kept.append(f"{item.label(row)}: {foreign[row['id']]} under it is not ours")
-    doomed = [row for row in item.rows if row["id"] not in foreign]
-    for part in chunks(doomed, 50):
+def _keep_what_people_use(state: NetBoxState, item: Owned) -> None:
+    """What people made under a row keeps the row: NetBox would delete it along."""
+    foreign = state.foreign_children(item.spec, [row["id"] for row in item.rows]) if item.rows else {}
+    item.kept += [
+        f"{item.label(row)}: {foreign[row['id']]} under it is not ours" for row in item.rows if row["id"] in foreign
+    ]
+    item.rows = [row for row in item.rows if row["id"] not in foreign]
+
+
+def _remove(client: NetBoxClient, item: Owned) -> bool:
+    """Remove the rows of one class. False where NetBox did not let one go."""
+    for part in chunks(item.rows, 50):
         item.deleted += _delete(client, item, list(part))
     return item.deleted == len(item.rows)
 

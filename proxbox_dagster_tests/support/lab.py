@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import yaml
 from pydantic import SecretStr, ValidationError
 
 from proxbox_dagster.demo.proxmox import Cluster, ProxmoxSimulator
+from proxbox_dagster.demo.proxmox.acl import Acl
 from proxbox_dagster.netbox.client import NetBoxClient
-from proxbox_dagster.rules import needed_permissions
+from proxbox_dagster.proxmox.grants import role_privileges
+from proxbox_dagster.rules import needed_permissions, purge_permissions
 from proxbox_dagster.run import Progress
 from proxbox_dagster.settings import SettingsFile, load_settings
 from proxbox_dagster.sync import Order, sync_endpoints
@@ -54,12 +58,15 @@ class Lab:
         self._monkeypatch = monkeypatch
         self._flavour = "9.1"
         self._allowed: list[ObjectPermission] = []
-        self._users = 0
+        self._tokens: list[str] = []
+        self._whole = ""
 
     def __enter__(self) -> Lab:
         for name, cluster in self.clusters.items():
             simulator = self._stack.enter_context(ProxmoxSimulator(cluster, flavour=self._flavour))
             simulator.auth_delay = 0.05
+            if cluster.acl == Acl():  # what the documentation asks for, and no administrator's privileges
+                cluster.restrict({"/": role_privileges(before_9=not cluster.flavour.ha_rules)})
             self.simulators[name] = simulator
         self._monkeypatch.delenv("DAGSTER_HOME", raising=False)
         self._monkeypatch.setenv("PROXBOX_CONFIG", str(self.folder / "proxbox.yaml"))
@@ -95,7 +102,7 @@ class Lab:
     def save(self) -> None:
         """Write ``self.settings`` as it is now, and allow the token what these settings need and nothing else."""
         with suppress(ValidationError):
-            self._allow(grouped(needed_permissions(SettingsFile.model_validate(self.settings))))
+            self._allow(SettingsFile.model_validate(self.settings))
         (self.folder / "proxbox.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
 
     def empty(self, saved: str | None = None) -> None:
@@ -104,18 +111,33 @@ class Lab:
         self._allowed = []
         self.save()
 
-    def _allow(self, permissions: list[ObjectPermission]) -> None:
-        """Runs are no superuser's: the token is of a user with the documented permissions."""
-        if permissions != self._allowed:
-            self._allowed = permissions
-            self._users += 1
-            token = self.netbox.make_token(f"proxbox-{self._users}", permissions=permissions)
-            self._monkeypatch.setenv("LAB_NETBOX_TOKEN", token)
+    def _allow(self, file: SettingsFile) -> None:
+        """Nothing is a superuser's: runs have the permissions documented for them, purge in addition its own."""
+        for_runs = grouped(needed_permissions(file))
+        if for_runs != self._allowed:
+            self._allowed, number = for_runs, len(self._tokens)
+            self._tokens.append(self.netbox.make_token(f"proxbox-runs-{number}", permissions=for_runs))
+            every = [*for_runs, *grouped(purge_permissions(file))]
+            self._whole = self.netbox.make_token(f"proxbox-{number}", permissions=every)
+            self._monkeypatch.setenv("LAB_NETBOX_TOKEN", self._whole)
+
+    @contextmanager
+    def _as_runs(self) -> Iterator[None]:
+        """The token of runs, unless a test has set another one."""
+        set_by_test = os.environ.get("LAB_NETBOX_TOKEN") != self._whole
+        with pytest.MonkeyPatch.context() as patch:
+            if not set_by_test:
+                patch.setenv("LAB_NETBOX_TOKEN", self._tokens[-1])
+            yield
 
     def sync(self, **order: Any) -> dict[str, Any]:
         """One run over all endpoints, or as ``order`` narrows it (fields of :class:`Order`)."""
         self.watcher = Silent()
-        result = sync_endpoints(Order(**order), self.watcher)
+        with self._as_runs():
+            result = sync_endpoints(Order(**order), self.watcher)
+        for simulator in self.simulators.values():
+            asked = {(method, path) for method, path, _, _ in simulator.log if method != "GET"}
+            assert asked <= {("POST", "/access/ticket")}, "Proxmox is only read"
         for endpoint in result["endpoints"].values():
             for line in endpoint["stages"]:
                 outcomes = ("created", "updated", "unchanged", "skipped", "failed")
