@@ -83,7 +83,8 @@ def _run(
     except SettingsError as error:
         result = {"ok": False, "dry_run": dry_run, "endpoints": {}, "errors": [str(error)]}
         if not as_json:
-            console.print(f"[red]✗[/red] {error}", highlight=False, soft_wrap=True)
+            console.print("[red]✗[/red] ", end="")
+            console.print(str(error), highlight=False, markup=False, soft_wrap=True)
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
     raise typer.Exit(0 if result["ok"] else CANCELLED_STATUS if result.get("cancelled") else 1)

@@ -48,7 +48,8 @@ def run_demo(*, once: bool = False, home: Path | None = None) -> int:
             _serve(console, netbox, folder)
             return 0 if ok else 1
     except NetBoxUnavailable as error:
-        console.print(f"[red]✗[/red] {error}", highlight=False)
+        console.print("[red]✗[/red] ", end="")
+        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("stopped")
