@@ -152,7 +152,9 @@ class _Planner:
             self._fail(row, target.reason, Outcome.SKIPPED)
             return
         wanted = self.fields.new_values(replace(row, values={**row.initial, **row.values}))
-        names = [item.name for item in self.spec.fields if item.name in wanted]
+        # What tells whose the row is stands on it already, once the other class has made it.
+        told = {ENDPOINT_FIELD, *self.spec.identity}
+        names = [item.name for item in self.spec.fields if item.name in wanted and item.name not in told]
         self.made.updates.append(Update(row, 0, {name: (None, wanted[name]) for name in names}))
 
     def _parents_ready(self, row: Row) -> bool:
