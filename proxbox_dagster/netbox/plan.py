@@ -110,6 +110,8 @@ class _Planner:
                 matched.append((row, found))
             elif self.spec.update_only:
                 self._without_base(row)
+            elif self.spec.ownership is Ownership.SHARED and self.state.is_expected(self._ref(row)):
+                self.made.unchanged.append(0)  # in a dry run: another class of this run makes it
             elif self._parents_ready(row):
                 absent.append(row)
         absent = [replace(row, values={**row.initial, **row.values}) for row in absent]
