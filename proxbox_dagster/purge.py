@@ -85,7 +85,8 @@ def purge(
             if yes:
                 clean = _remove(client, item) and clean
             tell(item)
-        warn(SHARED_STAYS if found else f"nothing in NetBox belongs to endpoint {endpoint}")
+        if found:
+            warn(SHARED_STAYS)
         return clean
     finally:
         client.close()
