@@ -8,7 +8,7 @@ import dagster as dg
 
 from proxbox_dagster import stages
 from proxbox_dagster.automation import changed_at_the_source, observed_version
-from proxbox_dagster.checks import accounted_check, check_specs, has_identity_check, identity_check
+from proxbox_dagster.checks import ADDRESSED, addresses_check, check_results, check_specs
 from proxbox_dagster.code_version import code_version
 from proxbox_dagster.facts import Fetched
 from proxbox_dagster.failures import spoken
@@ -192,9 +192,9 @@ def stage_assets(
             report = run.reports[item.name]
             failed += [report] if report.failed else []
             braked += [report.braked] if report.braked else []
-            yield accounted_check(report)
-            if has_identity_check(item):
-                yield identity_check(item, run.duplicates(item))
+            yield from check_results(item, report, run.audit(item))
+            if item.name == ADDRESSED:
+                yield addresses_check(inputs, desired.get(item.name, Desired(item)))
         if braked:
             raise dg.Failure(" ".join(braked), allow_retries=False)
         if failed and not _has_summary(context):

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
+from proxbox_dagster.audit import Audit, is_ours
+from proxbox_dagster.facts import Fetched, guest_key
 from proxbox_dagster.keys import class_key
 from proxbox_dagster.metadata import reasons_table, table
-from proxbox_dagster.netbox.spec import ObjectClass, Ownership
+from proxbox_dagster.netbox.spec import Desired, ObjectClass
 from proxbox_dagster.report import ClassReport
+from proxbox_dagster.stages.vm_ip_addresses import VM_PRIMARY_ADDRESSES
 
 ACCOUNTED = "accounted"
 IDENTITY = "one_row_per_identity"
+PARENTS = "every_row_has_its_parent"
+ADDRESSES = "running_guests_have_an_address"
 BLOCKING = frozenset({"clusters", "devices", "virtual_machines"})
 """Classes that others hang on: a doubtful identity here stops what depends on it."""
 
-
-def has_identity_check(item: ObjectClass) -> bool:
-    """Classes whose rows this project alone makes."""
-    return item.spec.ownership is Ownership.ENDPOINT and not item.spec.update_only
+ADDRESSED = VM_PRIMARY_ADDRESSES.name
 
 
 def check_specs(item: ObjectClass) -> list[dg.AssetCheckSpec]:
@@ -29,10 +32,11 @@ def check_specs(item: ObjectClass) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             ACCOUNTED,
             asset=key,
-            description="Every object seen was created, updated, found unchanged or skipped for a reason; none failed.",
+            description="Every object seen was created, updated, found unchanged or skipped for a reason; none failed, "
+            "and NetBox has no fewer of this endpoint's rows than arrived.",
         )
     ]
-    if has_identity_check(item):
+    if is_ours(item.spec):
         found.append(
             dg.AssetCheckSpec(
                 IDENTITY,
@@ -41,24 +45,48 @@ def check_specs(item: ObjectClass) -> list[dg.AssetCheckSpec]:
                 description=f"NetBox has one row for each {', '.join(item.spec.identity)}.",
             )
         )
+        if item.spec.parent:
+            found.append(
+                dg.AssetCheckSpec(
+                    PARENTS, asset=key, description=f"No row of ours is left without its {item.spec.parent}."
+                )
+            )
+    if item.name == ADDRESSED:
+        found.append(
+            dg.AssetCheckSpec(
+                ADDRESSES, asset=key, description="Every running guest has an address in NetBox; if not, the reason."
+            )
+        )
     return found
 
 
-def accounted_check(report: ClassReport) -> dg.AssetCheckResult:
-    """Red where an object failed or is in no outcome."""
+def check_results(item: ObjectClass, report: ClassReport, audit: Audit) -> Iterator[dg.AssetCheckResult]:
+    """The results of :func:`check_specs`, all but that of the addresses."""
+    yield accounted_check(report, audit.held)
+    if is_ours(item.spec):
+        yield identity_check(item, audit.doubles)
+        if item.spec.parent:
+            yield parents_check(item, audit.orphans)
+
+
+def accounted_check(report: ClassReport, held: int | None = None) -> dg.AssetCheckResult:
+    """Red where an object failed, is in no outcome, or arrived and is not there; ``held`` are the rows in NetBox."""
     metadata: dict[str, Any] = dict(report.counts())
+    arrived = report.created + report.updated + report.unchanged
     if report.failures:
         metadata["failures"] = dg.MetadataValue.md(reasons_table(report.failures))
+    if held is not None:
+        metadata |= {"arrived": arrived, "rows_in_netbox": held}
     return dg.AssetCheckResult(
         check_name=ACCOUNTED,
         asset_key=class_key(report.object_class),
-        passed=report.accounted and not report.failed,
+        passed=report.accounted and not report.failed and (held is None or held >= arrived),
         severity=dg.AssetCheckSeverity.ERROR,
         metadata=metadata,
     )
 
 
-def identity_check(item: ObjectClass, doubles: dict[tuple[Any, ...], list[int]]) -> dg.AssetCheckResult:
+def identity_check(item: ObjectClass, doubles: Mapping[tuple[Any, ...], list[int]]) -> dg.AssetCheckResult:
     """Red where several NetBox rows claim to be one object; ``doubles`` maps identities to row ids."""
     metadata: dict[str, Any] = {"double_identities": len(doubles)}
     if doubles:
@@ -69,5 +97,42 @@ def identity_check(item: ObjectClass, doubles: dict[tuple[Any, ...], list[int]])
         asset_key=class_key(item.name),
         passed=not doubles,
         severity=dg.AssetCheckSeverity.ERROR,
+        metadata=metadata,
+    )
+
+
+def parents_check(item: ObjectClass, orphans: list[str]) -> dg.AssetCheckResult:
+    """A warning where NetBox has rows of ours whose parent is gone: NetBox keeps an address whose interface went."""
+    metadata: dict[str, Any] = {"orphans": len(orphans)}
+    if orphans:
+        metadata["rows"] = dg.MetadataValue.md(table(("row in NetBox",), [(name,) for name in sorted(orphans)]))
+    return dg.AssetCheckResult(
+        check_name=PARENTS,
+        asset_key=class_key(item.name),
+        passed=not orphans,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+    )
+
+
+def addresses_check(inputs: Mapping[str, Fetched], primaries: Desired) -> dg.AssetCheckResult:
+    """A warning where a running guest has no address, with the reason that its reads give."""
+    known = {(row.values["cf.proxmox_vm_type"], row.values["cf.proxmox_vm_id"]) for row in primaries.rows}
+    without = []
+    for row in inputs["guests"].rows:
+        key = guest_key(row["type"], row["vmid"])
+        if row["status"] != "running" or row["template"] or (row["type"], row["vmid"]) in known:
+            continue
+        source = "container_interfaces" if row["type"] == "lxc" else "guest_agent"
+        gap = inputs[source].gap("guest", key) or inputs[source].gap("node", row["node"])
+        without.append((f"{row['name'] or ''} ({key})".strip(), gap.reason if gap else "it reports none"))
+    metadata: dict[str, Any] = {"guests_without_address": len(without)}
+    if without:
+        metadata["guests"] = dg.MetadataValue.md(table(("guest", "reason"), sorted(without)))
+    return dg.AssetCheckResult(
+        check_name=ADDRESSES,
+        asset_key=class_key(ADDRESSED),
+        passed=not without,
+        severity=dg.AssetCheckSeverity.WARN,
         metadata=metadata,
     )

@@ -102,6 +102,15 @@ class ClassReport:
     def counts(self) -> dict[str, int]:
         return {name: int(getattr(self, name)) for name in COUNTS}
 
+    def line(self) -> dict[str, Any]:
+        """As one line of ``--json``: stage, object_class, the counts, duration_seconds."""
+        return {
+            "stage": self.stage,
+            "object_class": self.object_class,
+            **self.counts(),
+            "duration_seconds": self.duration_seconds,
+        }
+
 
 def report_of(
     stage: str,

@@ -17,6 +17,7 @@ from typing import Any
 from proxbox_dagster import stages
 from proxbox_dagster.absence import probe_of
 from proxbox_dagster.ahead import ahead, beside, task_cursor
+from proxbox_dagster.audit import Audit, audit
 from proxbox_dagster.facts import Fetched, Gap, GapKind
 from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox import permissions
@@ -361,9 +362,9 @@ class EndpointRun:
         """What rows are called in reports."""
         return Names(self.state)
 
-    def duplicates(self, item: ObjectClass) -> dict[tuple[Any, ...], list[int]]:
-        """Identities of a class that several rows of NetBox hold."""
-        return self.state.duplicates(item.spec)
+    def audit(self, item: ObjectClass) -> Audit:
+        """What can be asserted of a class that this run has written."""
+        return audit(item.spec, self.state, whole=self.options.scope.is_full and not self.options.dry_run)
 
     def _writer(self, stage: str, made: Plan) -> Writer:
         done = 0
@@ -417,13 +418,3 @@ class EndpointRun:
         if "netbox" in self.__dict__:
             self.netbox.close(grace)
         self._lock_endpoint.release()
-
-
-def numbers(report: ClassReport) -> dict[str, Any]:
-    """A report as one line of ``--json``: stage, object_class, the counts, duration_seconds."""
-    return {
-        "stage": report.stage,
-        "object_class": report.object_class,
-        **report.counts(),
-        "duration_seconds": report.duration_seconds,
-    }

@@ -151,7 +151,7 @@ def _sync_one(
         stop()
     if cancelled and not errors:
         errors = [CANCELLED]
-    lines = [runs.numbers(report) for report in reports.values()]
+    lines = [report.line() for report in reports.values()]
     warnings = [f"{report.object_class}: {line}" for report in reports.values() for line in report.warnings]
     return {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings}, cancelled
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from proxbox_dagster.audit import Audit
 from proxbox_dagster.facts import Fetched, frame_of
 from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.proxmox.sources import SOURCES, data_version
@@ -103,8 +104,8 @@ class FakeRun:
         self.reports[name] = ClassReport(stage, name, dry_run=self.options.dry_run)
         return self.reports[name]
 
-    def duplicates(self, item: Any) -> dict[tuple[Any, ...], list[int]]:
-        return {}
+    def audit(self, item: Any) -> Audit:
+        return Audit()
 
     def close(self) -> None:
         return
