@@ -13,7 +13,7 @@ ARGS ?=
 export PROXBOX_DEMO_HOME ?= $(CURDIR)/.demo
 export DAGSTER_DISABLE_TELEMETRY = 1
 
-.PHONY: demo test lint fast-test bench profile docs clean
+.PHONY: demo test lint fast-test bench profile docs browser screenshots clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 on PATH; install one, or call: make PYTHON=/path/to/python3"; exit 1; }
@@ -29,7 +29,16 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+# The tests of the UI drive a real Chromium; where there is none and it cannot be installed they are skipped.
+browser:
+	@if command -v chromedriver >/dev/null && { command -v chromium || command -v chromium-browser || \
+		command -v google-chrome; } >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium chromium-driver >/dev/null \
+		|| echo "Chromium could not be installed; the tests of the UI are skipped"; \
+	else echo "no chromium and chromedriver on PATH; the tests of the UI are skipped"; fi
+
+test: lint browser
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 fast-test: $(VENV)/.installed
@@ -40,6 +49,10 @@ bench: $(VENV)/.installed
 
 profile: $(VENV)/.installed
 	@$(BIN)/python -m proxbox_dagster.bench --profile $(ARGS)
+
+# docs/images anew, from the demo as it really looks.
+screenshots: $(VENV)/.installed browser
+	$(BIN)/python -m proxbox_dagster_tests.support.screenshots
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m proxbox_dagster.stages.mapping_doc > docs/mapping.md

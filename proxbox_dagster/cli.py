@@ -78,7 +78,8 @@ def _run(
     )
     console = Console(stderr=as_json)
     try:
-        with Terminal(console, show_changes=show_changes, quiet=as_json and not console.is_terminal) as terminal:
+        quiet = as_json and not console.is_terminal
+        with Terminal(console, show_changes=show_changes, quiet=quiet, stages=order.stages) as terminal:
             result = sync_endpoints(order, terminal)
     except SettingsError as error:
         result = {"ok": False, "dry_run": dry_run, "endpoints": {}, "errors": [str(error)]}

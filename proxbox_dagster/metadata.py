@@ -19,7 +19,7 @@ from proxbox_dagster.report import COUNTS, Change, ClassReport
 MAX_ROWS = 50
 """Rows of a table in metadata; what is beyond is counted, and in the run's report file."""
 
-MAX_CELL = 160
+MAX_CELL = 200
 MAX_TEXT = 400
 
 EXAMPLES = 3
@@ -44,16 +44,16 @@ def report_metadata(report: ClassReport, places: Places) -> dict[str, Any]:
     data: dict[str, Any] = {"result": dg.MetadataValue.text(result_line(report.counts(), dry_run=report.dry_run))}
     if lines := attention(report):
         data["attention"] = dg.MetadataValue.text(_cut("; ".join(lines), MAX_TEXT))
-    data |= {name: dg.MetadataValue.int(value) for name, value in report.counts().items()}
     data |= _tables(report, places)
-    data["conflicting"] = dg.MetadataValue.int(len({item.row_id for item in report.conflicts}))
-    data["still_missing"] = dg.MetadataValue.int(report.waiting)
     if places.netbox_list:
         data["in_netbox"] = dg.MetadataValue.url(places.netbox + places.netbox_list)
     if places.proxmox:
         data["in_proxmox"] = dg.MetadataValue.url(places.proxmox)
     if places.file:
         data["full_list"] = dg.MetadataValue.path(places.file)
+    data |= {name: dg.MetadataValue.int(value) for name, value in report.counts().items()}
+    data["conflicting"] = dg.MetadataValue.int(len({item.row_id for item in report.conflicts}))
+    data["still_missing"] = dg.MetadataValue.int(report.waiting)
     data["netbox_requests"] = dg.MetadataValue.int(report.netbox_requests)
     data["netbox_rows"] = dg.MetadataValue.int(report.netbox_rows)
     data["proxmox_requests"] = dg.MetadataValue.int(report.proxmox_requests)
@@ -134,9 +134,14 @@ def changes_table(changes: Sequence[Change], netbox_url: str) -> str:
         else:
             rows.append((_object(change, netbox_url), change.action, change.field, change.before, change.after))
     for fields in new.values():
-        said = ", ".join(f"{item.field} {_cut(item.after, 40)}" for item in fields if item.after not in ("—", ""))
+        said = ", ".join(f"{item.field} {_cut(item.after, 40)}" for item in fields if _is_telling(item))
         rows.append((_object(fields[0], netbox_url), "create", "", "", said))
     return table(("object", "action", "field", "before", "after"), rows)
+
+
+def _is_telling(change: Change) -> bool:
+    """Custom fields of a new row repeat what its label says."""
+    return change.after not in ("—", "") and not change.field.startswith("cf.")
 
 
 def _object(change: Change, netbox_url: str) -> Raw:

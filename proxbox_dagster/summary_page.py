@@ -88,7 +88,7 @@ def page(story: RunStory) -> str:
         *_section("Look at this", _attention(story)),
         *_section("Changed by hand, and kept", _tables(story, "conflicts")),
         *_section("What to do next", [f"* {line}" for line in next_steps(story)]),
-        *_section("What changed", [_classes(story.lines)]),
+        *_section("What changed", _classes(story.lines)),
     ]
     return "\n\n".join(parts)
 
@@ -185,15 +185,20 @@ def next_steps(story: RunStory) -> list[str]:
     return steps
 
 
-def _classes(lines: Iterable[ClassLine]) -> str:
+def _classes(lines: Iterable[ClassLine]) -> list[str]:
+    """The classes of which more can be said than that they are unchanged, with the counts that any of them has."""
+    found = list(lines)
+    telling = [line for line in found if any(line.counts[name] for name in COUNTS if name not in ("seen", "unchanged"))]
+    shown = [name for name in COUNTS if any(line.counts[name] for line in telling)]
     rows = [
         (
             line.stage,
             Raw(f"**{line.object_class}**"),
-            *(line.counts[name] or "" for name in COUNTS),
+            *(line.counts[name] or "" for name in shown),
             f"{line.seconds:.1f}",
         )
-        for line in lines
-        if any(line.counts.values())
+        for line in telling
     ]
-    return table(("stage", "object class", *COUNTS, "seconds"), rows)
+    quiet = sum(line.counts["seen"] for line in found if line not in telling)
+    parts = [table(("stage", "object class", *shown, "seconds"), rows)] if rows else []
+    return [*parts, f"{quiet} objects of other classes are unchanged."] if quiet else parts

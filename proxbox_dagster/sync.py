@@ -19,6 +19,9 @@ from proxbox_dagster.report import ClassReport
 from proxbox_dagster.settings import Settings, SettingsError, load_settings
 from proxbox_dagster.stages import STAGES
 
+LOCATION_TAG, LOCATION = ".dagster/repository", "__repository__@proxbox_dagster"
+"""By this tag Dagster's UI shows a run on its job's page; runs that the UI starts have it."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -128,6 +131,7 @@ def _sync_one(
             instance=instance,
             partition_key=endpoint,
             asset_selection=selection,
+            tags={LOCATION_TAG: LOCATION},
             run_config={
                 "resources": {
                     "proxbox": {

@@ -1,35 +1,58 @@
-"""What a person at a terminal sees of a run: progress while it lasts, then a table of counts and what to look at."""
+"""What a person at a terminal sees of a run: progress while it lasts, then what changed and what to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from proxbox_dagster import run as runs
-from proxbox_dagster.report import COUNTS, ClassReport
+from proxbox_dagster.metadata import grouped_gaps, result_line
+from proxbox_dagster.report import COUNTS, Change, ClassReport
+from proxbox_dagster.stages import STAGES
+from proxbox_dagster.summary_page import totals
 
 MAX_REASONS = 20
-MAX_CHANGES = 200
+MAX_OBJECTS = 200
+NARROW = 70
+"""Columns below which counts are told as lines, not as a table."""
+
+SIGNS = {
+    "create": ("+", "green"),
+    "update": ("~", "yellow"),
+    "adopt": ("~", "cyan"),
+    "mark": ("!", "magenta"),
+    "delete": ("-", "red"),
+}
 
 
 class Terminal:
-    """Draws runs on ``console``. ``quiet`` draws nothing at all (``--json`` in a pipe)."""
+    """Draws runs on ``console``. ``quiet`` draws nothing at all (``--json`` in a pipe).
 
-    def __init__(self, console: Console, *, show_changes: bool = False, quiet: bool = False) -> None:
+    ``stages`` are those that the runs are narrowed to, so that the time left can be guessed; none means all.
+    """
+
+    def __init__(
+        self, console: Console, *, show_changes: bool = False, quiet: bool = False, stages: Sequence[str] = ()
+    ) -> None:
         self._console = console
         self._show_changes = show_changes
         self._quiet = quiet
+        self._classes = sum(len(stage.object_classes) for stage in STAGES if not stages or stage.name in stages)
         self._reports: list[ClassReport] = []
         self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[endpoint]}", style="bold"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
             console=console,
         )
         self._live: Live | None = None
@@ -47,57 +70,117 @@ class Terminal:
 
     def endpoint_started(self, name: str) -> None:
         self._reports = []
-        self._task = self._progress.add_task(f"{name}: reading Proxmox", total=None)
+        self._task = self._progress.add_task("reading Proxmox", total=self._classes, endpoint=name)
 
     def progress(self, step: runs.Progress) -> None:
         if step.report:
             self._reports.append(step.report)
-        text = f"{step.endpoint}: {step.stage} · {step.object_class}"
-        self._progress.update(self._task, description=text, completed=step.done, total=step.total or None)
+        part = step.done / step.total if step.total and not step.report else 0.0
+        rows = f" {step.done}/{step.total}" if step.total else ""
+        text = f"{step.object_class}{rows}"
+        self._progress.update(self._task, description=text, completed=len(self._reports) + part)
 
     def endpoint_ended(self, name: str, result: dict[str, Any]) -> None:
         self._progress.remove_task(self._task)
         if self._quiet:
             return
-        if self._reports:
-            self._console.print(self._counts(name))
         if self._show_changes:
             self._changes()
-        self._reasons(result)
+        self._counts(name)
+        self._warnings()
+        self._errors(result["errors"])
+        self._verdict(name, result)
 
-    def _counts(self, name: str) -> Table:
-        table = Table(title=name, title_justify="left", box=None, pad_edge=False)
+    # -- counts -------------------------------------------------------------------------------------------------
+
+    def _counts(self, name: str) -> None:
+        told = [report for report in self._reports if _tells(report)]
+        if not told:
+            return
+        if self._console.width < NARROW:
+            self._console.print(name, style="bold")
+            for report in told:
+                self._say(f"  {report.object_class}: {result_line(report.counts())}")
+            return
+        shown = [count for count in COUNTS if any(report.counts()[count] for report in told)]
+        table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
         table.add_column("object class", no_wrap=True)
-        for count in COUNTS:
-            table.add_column(count, justify="right", style="red" if count == "failed" else None)
-        for report in self._reports:
+        for count in shown:
+            table.add_column(count, justify="right", no_wrap=True, style="red" if count == "failed" else None)
+        for report in told:
             numbers = report.counts()
-            if any(numbers.values()):
-                table.add_row(report.object_class, *(str(numbers[count] or "·") for count in COUNTS))
-        return table
+            table.add_row(report.object_class, *(str(numbers[count] or "·") for count in shown))
+        self._console.print(table)
+        quiet = [report for report in self._reports if not _tells(report) and report.seen]
+        if quiet:
+            self._say(f"{sum(report.seen for report in quiet)} objects of {len(quiet)} more classes are unchanged")
+
+    # -- changes ------------------------------------------------------------------------------------------------
 
     def _changes(self) -> None:
-        changes = [(report.object_class, change) for report in self._reports for change in report.changes]
-        if not changes:
-            self._console.print("nothing to change")
-            return
-        table = Table("object class", "object", "action", "field", "before", "after", box=None, pad_edge=False)
-        for object_class, change in changes[:MAX_CHANGES]:
-            table.add_row(object_class, change.label, change.action, change.field, change.before, change.after)
-        self._console.print(table)
-        if len(changes) > MAX_CHANGES:
-            self._console.print(f"… and {len(changes) - MAX_CHANGES} more fields")
-
-    def _reasons(self, result: dict[str, Any]) -> None:
-        for line in result["errors"][:MAX_REASONS]:
-            self._console.print("[red]✗[/red] ", end="")
-            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
-        if len(result["errors"]) > MAX_REASONS:
-            self._console.print(f"… and {len(result['errors']) - MAX_REASONS} more")
+        left = MAX_OBJECTS
         for report in self._reports:
-            for warning in report.warnings[:MAX_REASONS]:
-                self._console.print(
-                    f"! {report.object_class}: {warning}", highlight=False, markup=False, soft_wrap=True
-                )
-        word = "[green]✓[/green] done" if result["ok"] else "[red]✗[/red] failed"
-        self._console.print(f"{word} (run {result['run_id']})", highlight=False)
+            groups: dict[tuple[str, str, int | None], list[Change]] = {}
+            for change in report.changes:
+                groups.setdefault((change.action, change.label, change.row_id), []).append(change)
+            if groups and left > 0:
+                self._console.print(report.object_class, style="bold", highlight=False)
+            for (action, label, _), fields in list(groups.items())[: max(0, left)]:
+                self._object(action, label, fields)
+            if left < len(groups):
+                self._say(f"  … and {len(groups) - max(0, left)} more {report.object_class}")
+            left -= len(groups)
+
+    def _object(self, action: str, label: str, fields: list[Change]) -> None:
+        sign, colour = SIGNS[action]
+        self._console.print(Text(f"  {sign} {label}", style=colour), soft_wrap=True)
+        if action == "create":
+            said = ", ".join(f"{item.field} {item.after}" for item in fields if item.after != "—")
+            self._say(f"      {said}" if len(said) <= 400 else f"      {said[:399]}…")
+        elif action != "delete":
+            width = max(len(item.field) for item in fields)
+            for item in fields:
+                self._say(f"      {item.field:<{width}}  {item.before} → {item.after}")
+
+    # -- what to look at ----------------------------------------------------------------------------------------
+
+    def _warnings(self) -> None:
+        lines = [f"{report.object_class}: {line}" for report in self._reports for line in report.warnings]
+        for line in lines[:MAX_REASONS]:
+            self._warn(line)
+        if len(lines) > MAX_REASONS:
+            self._warn(f"… and {len(lines) - MAX_REASONS} more")
+        gaps = grouped_gaps(dict.fromkeys(gap for report in self._reports for gap in report.gaps))
+        for reason, where in gaps[:MAX_REASONS]:
+            self._warn(f"not observed, left as it is: {where}: {reason}")
+        waiting = sum(report.waiting for report in self._reports)
+        if waiting:
+            self._warn(f"{waiting} objects are marked as missing in Proxmox and wait for their return or removal")
+
+    def _errors(self, lines: list[str]) -> None:
+        for line in lines[:MAX_REASONS]:
+            self._console.print("[red]✗[/red] ", end="")
+            self._say(line)
+        if len(lines) > MAX_REASONS:
+            self._say(f"… and {len(lines) - MAX_REASONS} more")
+
+    def _verdict(self, name: str, result: dict[str, Any]) -> None:
+        counts = totals(report.counts() for report in self._reports)
+        dry_run = any(report.dry_run for report in self._reports)
+        said = result_line(counts, dry_run=dry_run) if self._reports else "nothing was written"
+        sign = "[green]✓[/green]" if result["ok"] else "[red]✗ failed[/red]"
+        self._console.print(f"{sign} ", end="")
+        self._say(f"{name}: {said} (run {result['run_id']})")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _warn(self, text: str) -> None:
+        self._console.print("[yellow]![/yellow] ", end="")
+        self._say(text)
+
+
+def _tells(report: ClassReport) -> bool:
+    """True where more can be said of a class than that it is unchanged."""
+    counts = report.counts()
+    return any(counts[name] for name in COUNTS if name not in ("seen", "unchanged"))

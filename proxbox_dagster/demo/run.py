@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
-from proxbox_dagster.demo.netbox import NetBoxServer, NetBoxUnavailable
+from proxbox_dagster.demo.dagster_ui import DagsterError, DagsterUI, prepare_home
+from proxbox_dagster.demo.netbox import NetBoxError, NetBoxServer
 from proxbox_dagster.demo.ports import free_port
 from proxbox_dagster.demo.proxmox import DEMO_CLUSTERS, ProxmoxSimulator, load_cluster
 
 PVE_PORT = 18006
-DAGSTER_YAML = Path(__file__).parent / "data" / "dagster.yaml"
-"""The instance settings that are shipped in deploy/."""
+
+
+@dataclass(frozen=True)
+class DemoServers:
+    """What runs while the demo does; ``folder`` holds its settings and ``DAGSTER_HOME``."""
+
+    netbox: NetBoxServer
+    simulators: dict[str, ProxmoxSimulator]
+    folder: Path
+
+
+@contextmanager
+def demo_servers(
+    home: Path | None = None, *, keep: str | None = None, say: Callable[[str], None] = lambda _text: None
+) -> Iterator[DemoServers]:
+    """A NetBox and the simulated clusters, with this process set up to sync them.
+
+    ``keep`` as in :class:`NetBoxServer`. Raises what that raises.
+    """
+    with ExitStack() as stack:
+        netbox = stack.enter_context(NetBoxServer(home, fresh_secrets=True, keep=keep, say=say))
+        say("starting the simulated Proxmox clusters")
+        # The same ports at each start: they stand in NetBox, and a second run must find nothing to change.
+        simulators = {
+            name: stack.enter_context(ProxmoxSimulator(load_cluster(name), port=free_port(PVE_PORT + offset)))
+            for offset, name in enumerate(DEMO_CLUSTERS)
+        }
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxbox-demo-")))
+        servers = DemoServers(netbox, simulators, folder)
+        _configure(servers)
+        yield servers
 
 
 def run_demo(*, once: bool = False, home: Path | None = None) -> int:
@@ -30,24 +59,14 @@ def run_demo(*, once: bool = False, home: Path | None = None) -> int:
     console = Console()
     started = time.monotonic()
     try:
-        with ExitStack() as stack, console.status("setting up") as status:
-            netbox = stack.enter_context(NetBoxServer(home, fresh_secrets=True, keep="demo", say=status.update))
-            status.update("starting the simulated Proxmox clusters")
-            # The same ports at each start: they stand in NetBox, and a second run must find nothing to change.
-            simulators = [
-                stack.enter_context(ProxmoxSimulator(load_cluster(name), port=free_port(PVE_PORT + offset)))
-                for offset, name in enumerate(DEMO_CLUSTERS)
-            ]
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxbox-demo-")))
-            _configure(folder, netbox, simulators)
+        with console.status("setting up") as status, demo_servers(home, keep="demo", say=status.update) as servers:
             status.stop()
             console.print(f"everything is up after {time.monotonic() - started:.0f} s")
             ok = _sync(console)
-            if once:
-                return 0 if ok else 1
-            _serve(console, netbox, folder)
+            if not once:
+                _serve(console, servers)
             return 0 if ok else 1
-    except NetBoxUnavailable as error:
+    except (NetBoxError, DagsterError) as error:
         console.print("[red]✗[/red] ", end="")
         console.print(str(error), highlight=False, markup=False, soft_wrap=True)
         return 1
@@ -56,11 +75,12 @@ def run_demo(*, once: bool = False, home: Path | None = None) -> int:
         return 130
 
 
-def _configure(folder: Path, netbox: NetBoxServer, simulators: list[ProxmoxSimulator]) -> None:
+def _configure(servers: DemoServers) -> None:
     """Write the demo's settings and a Dagster home, and point this process and its children at them."""
+    folder, netbox = servers.folder, servers.netbox
     (folder / "netbox.token").write_text(netbox.token)
     endpoints = []
-    for name, simulator in zip(DEMO_CLUSTERS, simulators, strict=True):
+    for name, simulator in servers.simulators.items():
         (folder / f"{name}.token").write_text(simulator.token_value)
         endpoints.append(
             {
@@ -78,9 +98,7 @@ def _configure(folder: Path, netbox: NetBoxServer, simulators: list[ProxmoxSimul
         "concurrency": {"netbox_max_concurrent": 2},
     }
     (folder / "proxbox.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    home = folder / "dagster"
-    home.mkdir()
-    (home / "dagster.yaml").write_text(DAGSTER_YAML.read_text())
+    home = prepare_home(folder)
     os.environ["PROXBOX_CONFIG"] = str(folder / "proxbox.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
@@ -104,36 +122,21 @@ def _sync(console: Console) -> bool:
     return bool(result["ok"])
 
 
-def _die_with_parent() -> None:
-    """In the child: be interrupted when this process is gone, however it went (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
-
-
-def _serve(console: Console, netbox: NetBoxServer, folder: Path) -> None:
+def _serve(console: Console, servers: DemoServers) -> None:
     """Dagster's UI beside NetBox, until Ctrl-C or SIGTERM."""
-    port = free_port(3000)
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "proxbox_dagster.definitions", "-p", str(port)]
-    log = (folder / "dagster.log").open("wb")
-    # SIGINT ends dagster's own children too; SIGTERM would leave code servers behind for a while.
-    process = subprocess.Popen(
-        [*command, "-h", "127.0.0.1"], stdout=log, stderr=log, start_new_session=True, preexec_fn=_die_with_parent
-    )
-    console.print(f"Dagster  http://127.0.0.1:{port}", highlight=False)
-    console.print(f"NetBox   {netbox.url}  ({netbox.admin_user} / {netbox.admin_password})", highlight=False)
-    console.print("Ctrl-C ends all of it.")
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    try:
-        while not ended.is_set() and process.poll() is None:
-            ended.wait(0.5)
-        if process.poll() is not None:
-            console.print(f"[red]✗[/red] Dagster ended: {(folder / 'dagster.log').read_text()[-2000:]}", markup=False)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
+    netbox = servers.netbox
+    with DagsterUI(servers.folder) as dagster:
+        with console.status("starting Dagster's UI"):
+            dagster.wait()
+        console.print(f"Dagster  {dagster.url}", highlight=False)
+        console.print(f"NetBox   {netbox.url}  ({netbox.admin_user} / {netbox.admin_password})", highlight=False)
+        console.print("Ctrl-C ends all of it.")
+        ended = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
         try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            while not ended.is_set() and not dagster.ended:
+                ended.wait(0.5)
+        except KeyboardInterrupt:
+            return
+        if dagster.ended:
+            console.print(f"✗ Dagster ended: {dagster.log_tail()}", markup=False)
