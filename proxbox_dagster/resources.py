@@ -40,10 +40,10 @@ class ProxboxResource(dg.ConfigurableResource):
         default=None, description="Other reads of Proxmox at once. PROXBOX_PROXMOX_FETCH_CONCURRENCY"
     )
     backup_batch_size: int | None = Field(
-        default=None, description="Backups in one write request. PROXBOX_BACKUP_BATCH_SIZE"
+        default=None, description="Storages whose backups are listed at once. PROXBOX_BACKUP_BATCH_SIZE"
     )
     backup_batch_delay_ms: int | None = Field(
-        default=None, description="Pause between two such requests. PROXBOX_BACKUP_BATCH_DELAY_MS"
+        default=None, description="Milliseconds between two such batches. PROXBOX_BACKUP_BATCH_DELAY_MS"
     )
     netbox_max_concurrent: int | None = Field(
         default=None, description="Requests to NetBox at once: the real ceiling. PROXBOX_NETBOX_MAX_CONCURRENT"

@@ -219,6 +219,8 @@ class EndpointRun:
         """The client, once NetBox and its plugin are found fit. Raises :class:`NetBoxError`."""
         client = NetBoxClient(self.connection, self.run_id, self._warn)
         client.check(plugin=self.file.plugin)
+        if notice := stages.left_out(plugin=self.file.plugin):
+            self._warn(notice)
         return client
 
     @cached_property

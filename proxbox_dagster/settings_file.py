@@ -201,7 +201,11 @@ class AddressConfig(_Strict):
 
 
 class ConcurrencyConfig(_Strict):
-    """The sync pipeline's seven limits; each is also an environment variable of the name given."""
+    """The sync pipeline's seven limits; each is also an environment variable of the name given.
+
+    ``backup_batch_size`` is the number of storages whose backups are listed at once, ``backup_batch_delay_ms`` the
+    pause between two such batches: listing a large backup storage is heavy on it.
+    """
 
     vm_sync_max_concurrency: int = Field(8, ge=1, le=64, description="PROXBOX_VM_SYNC_MAX_CONCURRENCY")
     fetch_max_concurrency: int = Field(8, ge=1, le=64, description="PROXBOX_FETCH_MAX_CONCURRENCY")

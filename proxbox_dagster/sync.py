@@ -17,7 +17,7 @@ from proxbox_dagster.failures import CANCELLED
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.settings import Settings, SettingsError, load_settings
-from proxbox_dagster.stages import STAGES
+from proxbox_dagster.stages import STAGES, left_out
 
 LOCATION_TAG, LOCATION = ".dagster/repository", "__repository__@proxbox_dagster"
 """By this tag Dagster's UI shows a run on its job's page; runs that the UI starts have it."""
@@ -36,6 +36,8 @@ class Order:
 
 class Audience(Protocol):
     """Who watches the runs: :class:`proxbox_dagster.terminal.Terminal`."""
+
+    def notice(self, text: str) -> None: ...
 
     def endpoint_started(self, name: str) -> None: ...
 
@@ -60,6 +62,8 @@ def sync_endpoints(order: Order, audience: Audience) -> dict[str, Any]:
     selection = _selection(order, settings)
     results: dict[str, Any] = {}
     cancelled = False
+    if notice := left_out(plugin=settings.require().plugin):
+        audience.notice(notice)
     with _instance(order) as instance:
         for name in names:
             audience.endpoint_started(name)

@@ -68,6 +68,11 @@ class Terminal:
         if self._live:
             self._live.stop()
 
+    def notice(self, text: str) -> None:
+        """A line that holds for all runs of this command."""
+        if not self._quiet:
+            self._console.print(f"! {text}", highlight=False, markup=False, soft_wrap=True)
+
     def endpoint_started(self, name: str) -> None:
         self._reports = []
         self._task = self._progress.add_task("reading Proxmox", total=self._classes, endpoint=name)

@@ -51,8 +51,10 @@ def endpoint_of(simulator: ProxmoxSimulator, **changes: Any) -> EndpointSettings
 
 @contextlib.contextmanager
 def session_of(simulator: ProxmoxSimulator, scope: Scope = Scope(), **changes: Any) -> Iterator[ProxmoxSession]:  # noqa: B008
-    cursor = changes.pop("cursor", None)
-    with ProxmoxSession(endpoint_of(simulator, **changes), ConcurrencyConfig(), scope, cursor=cursor) as session:
+    """A session; ``changes`` are of the endpoint, but for ``cursor``, ``pause`` and the limits ``concurrency``."""
+    options = {name: changes.pop(name) for name in ("cursor", "pause") if name in changes}
+    concurrency = ConcurrencyConfig(**changes.pop("concurrency", {}))
+    with ProxmoxSession(endpoint_of(simulator, **changes), concurrency, scope, **options) as session:
         yield session
 
 

@@ -310,7 +310,9 @@ def test_containers_of_older_releases(flavour: str) -> None:
             assert gap.kind is GapKind.OFFLINE
             assert "8.1" in gap.reason
         else:
-            assert gap is None
+            assert gap is not None
+            assert gap.kind is GapKind.OFFLINE
+            assert "one address of each family" in gap.reason
             [row] = [row for row in read.rows if row["vmid"] == 200]
             assert {entry["name"]: entry["mac"] for entry in row["interfaces"]}["eth0"] == "BC:24:11:0A:02:00"
 

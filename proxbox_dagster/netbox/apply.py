@@ -37,6 +37,10 @@ UNCERTAIN_TRIES = 6
 """How often a list without an answer is looked up and sent again, before its rows are given up as failed."""
 
 
+_CLASH = ("already exist", "unique")
+"""Words of Django's refusals of a row whose unique key another row has."""
+
+
 class Sender(Protocol):
     """The writing half of :class:`proxbox_dagster.netbox.client.NetBoxClient`."""
 
@@ -289,30 +293,37 @@ class Writer:
             again = [
                 part[index]
                 for index, reason in bad.items()
-                if index < len(part) and self._renamed(spec, part[index], reason)
+                if index < len(part) and self._renamed(spec, part[index], reason, done)
             ]
             for index, reason in bad.items():
                 if index < len(part) and part[index] not in again:
                     self._fail(spec, part[index], reason, done)
             return [[item for index, item in enumerate(part) if index not in bad], again]
         if len(part) == 1:
-            if self._renamed(spec, part[0], str(refusal)):
+            if self._renamed(spec, part[0], str(refusal), done):
                 return [part]
             self._fail(spec, part[0], str(refusal), done)
             return []
         middle = len(part) // 2
         return [part[:middle], part[middle:]]
 
-    def _renamed(self, spec: ModelSpec, item: Create | Update, reason: str) -> bool:
-        """True where a refused new row got a value of its own in the field that clashed with another endpoint's."""
-        clash = any(words in reason for words in ("unique", "already exists"))
-        if spec.clash_field is None or not isinstance(item, Create) or not clash:
+    def _renamed(self, spec: ModelSpec, item: Create | Update, reason: str, done: Applied) -> bool:
+        """True where a row got a value of its own in the field that clashed with another endpoint's row."""
+        name = spec.clash_field
+        if name is None or not any(word in reason.lower() for word in _CLASH):
             return False
         mine = f"@{self._state.endpoint}"
-        value = item.values.get(spec.clash_field)
+        before, value = (None, item.values.get(name)) if isinstance(item, Create) else item.changes.get(name, (None, 0))
         if not isinstance(value, str) or value.endswith(mine):
             return False
-        item.values[spec.clash_field] = value + mine
+        if isinstance(item, Create):
+            item.values[name] = value + mine
+        else:
+            item.changes[name] = (before, value + mine)
+        done.notes.append(
+            f"{item.row.label}: {name} is written as {value + mine}, because another endpoint has a row that NetBox "
+            f"allows only once ({reason})"
+        )
         return True
 
     def _fail(self, spec: ModelSpec, item: Create | Update, reason: str, done: Applied) -> None:

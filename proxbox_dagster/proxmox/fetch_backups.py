@@ -39,7 +39,7 @@ def storage_content(session: ProxmoxSession, out: Rows) -> None:
     targets = _all_targets(session, out) if session.scope.is_full else _narrow_targets(session, out)
     vmids = _vmids(session)
     params = {"vmid": min(vmids)} if vmids is not None and len(vmids) == 1 else {}
-    for target, answer in session.each("lists", targets, lambda target: _read(session, target, params)):
+    for target, answer in session.in_batches(targets, lambda target: _read(session, target, params)):
         if isinstance(answer, ProxmoxError):
             out.gaps += [failed_gap(place, answer) for place in target.places]
             continue

@@ -216,5 +216,8 @@ def _add_interfaces(out: Rows, row: Guest, node: str, parsed: GuestInterfaces | 
         out.gap(place, GapKind.UNREADABLE, f"the interfaces of {_key(row)}: {parsed}")
     else:
         out.rows.append({"node": node, "vmid": row["vmid"], "interfaces": list(parsed.interfaces)})
+        if not parsed.whole:
+            reason = f"Proxmox VE before 8.4 tells one address of each family only: {_key(row)} may have others"
+            out.gap(place, GapKind.OFFLINE, reason)
         for problem in parsed.problems:
             out.gap(place, GapKind.UNREADABLE, f"the interfaces of {_key(row)}: {problem}")

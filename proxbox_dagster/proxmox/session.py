@@ -40,8 +40,9 @@ class ProxmoxSession:
     """One run's reads of one endpoint. Thread-safe; close it when the run is over.
 
     ``concurrency`` bounds the requests under way: ``proxmox_fetch_concurrency`` for reads per guest and node,
-    ``fetch_max_concurrency`` for storages, backups and snapshots, ``vm_sync_max_concurrency`` for configurations.
-    ``cursor`` (node to epoch seconds) leaves out older tasks of the archive.
+    ``fetch_max_concurrency`` for storages, backups and snapshots, ``vm_sync_max_concurrency`` for configurations;
+    ``backup_batch_size`` and ``backup_batch_delay_ms`` spare the storages that hold backups (:meth:`in_batches`).
+    ``cursor`` (node to epoch seconds) leaves out older tasks of the archive. ``pause`` waits for so many seconds.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class ProxmoxSession:
         scope: Scope = Scope(),  # noqa: B008 - frozen
         *,
         cursor: Mapping[str, int] | None = None,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.scope = scope
@@ -60,11 +62,14 @@ class ProxmoxSession:
             "lists": concurrency.fetch_max_concurrency,
             "configs": concurrency.vm_sync_max_concurrency,
         }
+        self._batch = concurrency.backup_batch_size
+        self._batch_delay = concurrency.backup_batch_delay_ms / 1000
         self.client = ProxmoxClient(endpoint, max_connections=max(self._limits.values()))
         self._memo = Memo()
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
-        self._closed = False
+        self._closed = threading.Event()
+        self._pause = pause or self._closed.wait
         self._lost_nodes: dict[str, NodeUnreachable] = {}
         self.requests: Counter[str] = Counter()
         """Requests by source (``access`` for the privileges), retries not counted."""
@@ -100,7 +105,7 @@ class ProxmoxSession:
 
     def close(self) -> None:
         """End all connections; reads under way fail."""
-        self._closed = True
+        self._closed.set()
         self.client.close()
         with self._lock:
             pool, self._pool = self._pool, None
@@ -149,6 +154,15 @@ class ProxmoxSession:
             for future in done:
                 results[running.pop(future)] = _outcome(future, running)
         return ((item, results[index]) for index, item in enumerate(items))
+
+    def in_batches(
+        self, items: Sequence[Item], read: Callable[[Item], Answer]
+    ) -> Iterator[tuple[Item, Answer | ProxmoxError]]:
+        """:meth:`each` for what is heavy on a storage: so many at once as the settings say, a pause, and so on."""
+        for start in range(0, len(items), self._batch):
+            if start and self._batch_delay:
+                self._pause(self._batch_delay)
+            yield from self.each("lists", items[start : start + self._batch], read)
 
     def members(self) -> list[Member]:
         """The nodes of the cluster by name; a node is online when neither the cluster nor its node list denies it."""
@@ -265,7 +279,7 @@ class ProxmoxSession:
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise Unreachable(f"the session of {self.endpoint.name} is closed.")
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(max(self._limits.values()), thread_name_prefix="proxmox")

@@ -48,9 +48,30 @@ def specs(*, plugin: bool = True) -> tuple[ModelSpec, ...]:
     return tuple({item.spec.name: item.spec for item in object_classes(plugin=plugin)}.values())
 
 
+def left_out(*, plugin: bool) -> str | None:
+    """What an operator should know who has the plugin switched off; ``None`` when nothing is left out."""
+    if plugin:
+        return None
+    names = [item.name for item in object_classes() if item.spec.plugin]
+    return (
+        f"'plugin: off' in the settings: NetBox's own models are written; the {len(names)} object classes of "
+        f"netbox-proxbox are left out: {', '.join(names)}."
+    )
+
+
 def owned_models(*, plugin: bool = True) -> tuple[str, ...]:
     """The NetBox models whose rows carry an endpoint's name."""
     return tuple(sorted({spec.model for spec in specs(plugin=plugin) if spec.ownership is Ownership.ENDPOINT}))
 
 
-__all__ = ["BY_NAME", "STAGES", "Inputs", "Stage", "StageContext", "object_classes", "owned_models", "specs"]
+__all__ = [
+    "BY_NAME",
+    "STAGES",
+    "Inputs",
+    "Stage",
+    "StageContext",
+    "left_out",
+    "object_classes",
+    "owned_models",
+    "specs",
+]

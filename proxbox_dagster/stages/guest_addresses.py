@@ -3,7 +3,7 @@
 1. What runs inside the guest tells: the interfaces (of the QEMU guest agent, of the running container) that have the
    MAC address of a card; of containers else by name. Left out are interfaces and networks as in the settings.
 2. A card for which nothing was reported has the static addresses of its configuration (``ipconfigN`` of cloud-init,
-   ``ip`` and ``ip6`` of containers).
+   ``ip`` and ``ip6`` of containers); so has a card of which not all was reported, beside what was.
 3. While something that should report does not (guest stopped, agent silent), the configuration only presumes: such an
    address is made when NetBox has none, and never changes one that is there.
 """
@@ -130,11 +130,16 @@ def claim(
     interfaces: list[dict[str, Any]] | None,
     rules: AddressRules,
     into: Claims,
+    *,
+    whole: bool = True,
 ) -> None:
-    """Add a guest's claims. ``interfaces`` are what runs in it; ``None`` when that was not observed."""
+    """Add a guest's claims. ``interfaces`` are what runs in it; ``None`` when that was not observed.
+
+    ``whole`` is false when there may be addresses that were not reported.
+    """
     best: dict[str, Claim] = {}
     for card in cards:
-        for found in _of_card(guest, card, interfaces, rules, into):
+        for found in _of_card(guest, card, interfaces, rules, into, whole):
             if rules.ignores(found.address):
                 into.ignored[found.host] = "addresses.ignore_networks"
                 continue
@@ -150,15 +155,20 @@ def claim(
 
 
 def _of_card(
-    guest: Guest, card: NetDevice, interfaces: list[dict[str, Any]] | None, rules: AddressRules, into: Claims
+    guest: Guest,
+    card: NetDevice,
+    interfaces: list[dict[str, Any]] | None,
+    rules: AddressRules,
+    into: Claims,
+    whole: bool,
 ) -> Iterator[Claim]:
     static = static_addresses(guest, card)
     if isinstance(static, ParseProblem):
         into.left_out.append((nic_label(guest, card.key), f"its configured address cannot be read: {static}"))
         static = Static()
     reported = list(_reported(guest, card, interfaces or (), static, rules, into))
-    if reported:
-        yield from reported
+    yield from reported
+    if reported and whole:
         return
     observed = interfaces is not None or (is_running(guest) and not expects_report(guest))
     strength = Strength.CONFIGURED if observed else Strength.PRESUMED

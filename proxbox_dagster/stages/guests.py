@@ -10,6 +10,7 @@ from proxbox_dagster.facts import UNOBSERVED, Fetched, Gap, guest_key
 from proxbox_dagster.netbox.spec import Coverage, Desired, Ref
 from proxbox_dagster.proxmox.parse.disks import Disk, disks
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
+from proxbox_dagster.proxmox.parse.values import to_bool
 from proxbox_dagster.stages.common import vm_ref
 from proxbox_dagster.stages.stage import Inputs, StageContext
 
@@ -52,8 +53,16 @@ class Guest:
         return str(named) if named and self.config is None else f"vm-{self.vmid}"
 
     @property
+    def template(self) -> Any:
+        """Whether it is a template: by its configuration, else as its node broadcast; ``UNOBSERVED`` without either."""
+        if self.config is not None:
+            return to_bool(self.config.get("template")) is True
+        told = self.row.get("template")
+        return told if told is UNOBSERVED else bool(told)
+
+    @property
     def is_template(self) -> bool:
-        return bool((self.config or {}).get("template") or self.row.get("template"))
+        return self.template is True
 
 
 def guests(inputs: Inputs, context: StageContext) -> Iterator[Guest]:

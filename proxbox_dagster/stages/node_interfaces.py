@@ -195,7 +195,7 @@ def _addresses(view: _View) -> tuple[Desired, dict[str, list[NodeAddress]]]:
     for node, rows in view.rows.items():
         found, problems = addresses_of(rows)
         for iface, reason in problems:
-            desired.fail(f"{node} {iface}", f"{reason}; correct it in the node's network configuration")
+            desired.skip(f"{node} {iface}", f"{reason}; correct it in the node's network configuration")
         for item in found:
             if item.iface in view.nodes[node].rows and not rules.ignores(item.interface.ip):
                 by_host[item.host].append(item)

@@ -22,6 +22,9 @@ from proxbox_dagster.netbox.spec import (
 )
 from proxbox_dagster.stages.stage import StageContext
 
+TEMPLATE_TAG = "proxbox-template"
+"""Slug of the tag on machines that are templates in Proxmox; NetBox has no word of its own for them."""
+
 GUEST_TAG_DESCRIPTION = "Proxmox tag, coloured as in {endpoint}"
 
 _TAG_FIELDS = (
@@ -85,6 +88,7 @@ _TAGS = (
     (MISSING_TAG, "Proxbox: missing", "d32f2f", "Its source in Proxmox is gone"),
     ("proxbox-discovered-qemu", "Proxbox: Discovered QEMU", "2196f3", "Virtual machine found in Proxmox"),
     ("proxbox-discovered-lxc", "Proxbox: Discovered LXC", "00bcd4", "Container found in Proxmox"),
+    (TEMPLATE_TAG, "Proxbox: Template", "607d8b", "Template in Proxmox"),
     ("proxbox-discovered-cluster", "Proxbox: Discovered cluster", "4caf50", "Cluster found in Proxmox"),
     ("proxbox-discovered-node", "Proxbox: Discovered node", "9c27b0", "Node found in Proxmox"),
 )

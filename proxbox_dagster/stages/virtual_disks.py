@@ -33,7 +33,8 @@ VIRTUAL_DISK = ModelSpec(
         FieldSpec(
             "name",
             _ENTRY,
-            "the key; CD-ROM and cloud-init drives, unused volumes and bind mounts are no disks",
+            "the key; CD-ROM and cloud-init drives, unused volumes and bind mounts are no disks; an entry without a "
+            "size is left out, and what NetBox has of it stays",
             limit=64,
             required=True,
         ),

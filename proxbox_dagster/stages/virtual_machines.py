@@ -28,7 +28,7 @@ from proxbox_dagster.stages.common import (
 from proxbox_dagster.stages.guest_nics import nics
 from proxbox_dagster.stages.guest_vocabulary import netbox_status, platform_name, ui_color, unique_names
 from proxbox_dagster.stages.guests import MAX_DISK_MIB, Guest, guest_coverage, guests, hidden, synced_disks, unreadable
-from proxbox_dagster.stages.ownership import GUEST_TAG_DESCRIPTION, custom_field_row
+from proxbox_dagster.stages.ownership import GUEST_TAG_DESCRIPTION, TEMPLATE_TAG, custom_field_row
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
 
 _SHARED = Coverage(reason="objects that endpoints share are never removed")
@@ -196,10 +196,11 @@ def _size(value: Any, unit: int) -> Any:
 
 
 def _wanted_tags(guest: Guest) -> Any:
-    tags = guest_tags(guest)
-    if tags is None:
+    tags, template = guest_tags(guest), guest.template
+    if tags is None or template is UNOBSERVED:
         return UNOBSERVED
-    return OWNER_TAGS | {f"proxbox-discovered-{guest.kind}"} | {tag.slug for tag in tags}
+    marks = {f"proxbox-discovered-{guest.kind}"} | ({TEMPLATE_TAG} if template else set())
+    return OWNER_TAGS | marks | {tag.slug for tag in tags}
 
 
 def _from_config(guest: Guest) -> dict[str, Any]:

@@ -80,8 +80,9 @@ VIRTUAL_MACHINE = ModelSpec(
         ),
         FieldSpec(
             "tags",
-            f"{_CONFIG} tags",
-            "ours ('proxbox' and Proxmox's) are kept beside people's; taken off in Proxmox, taken off here",
+            f"{_CONFIG} tags, template",
+            "ours ('proxbox', 'proxbox-template' of a template, and Proxmox's) are kept beside people's; taken off in "
+            "Proxmox, taken off here",
             Policy.MANAGED,
             Kind.TAGS,
         ),

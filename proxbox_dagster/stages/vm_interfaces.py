@@ -70,13 +70,13 @@ def _cards(guest: Guest, context: StageContext, desired: Desired) -> list[_Card]
     devices, problems = nics(guest)
     for key, problem in problems:
         ref = nic_ref(context, guest, key)
-        desired.fail(nic_label(guest, key), f"{key} cannot be read: {problem}", ref.key)
+        desired.skip(nic_label(guest, key), f"{key} cannot be read: {problem}", ref.key)
     cards = []
     for device in devices:
         ref = nic_ref(context, guest, device.key)
         if device.tag is not None and not 0 <= device.tag <= LAST:
             reason = f"{device.key}: tag={device.tag} is no VLAN id (1 to {LAST}); correct it in Proxmox"
-            desired.fail(nic_label(guest, device.key), reason, ref.key)
+            desired.skip(nic_label(guest, device.key), reason, ref.key)
             continue
         # A card with tag and trunks gets the tag's frames untagged beside the tagged ones of its trunks.
         cards.append(_Card(guest, device, dot1q(device.tag or None, ids_of(device.trunks)), ref))

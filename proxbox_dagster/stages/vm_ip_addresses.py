@@ -31,8 +31,10 @@ from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
 from proxbox_dagster.stages.virtual_machines_specs import VIRTUAL_MACHINE
 
 _RULE = (
-    "the settings' primary_preference, then a card with a gateway, then the lowest card; kept when a person chose "
-    "another, untouched while the guest reports nothing"
+    "in this order: the settings' addresses.primary_preference; a card with a configured gateway; the card of the "
+    "lowest number; a configured address; one with a network of its own; a global one before a unique local one; one "
+    "made from the card's MAC before a temporary one; the lowest. Kept when a person chose another, untouched while "
+    "the guest reports nothing"
 )
 
 VM_PRIMARY_ADDRESS = ModelSpec(
@@ -55,7 +57,12 @@ VM_ADDRESSES = ObjectClass(
     IP_ADDRESS,
     "VM addresses",
     "The addresses of guests: of the guest agent (agent/network-get-interfaces), of running containers (interfaces), "
-    "else from the configuration (ipconfigN, netN ip and ip6).",
+    "else from the configuration (ipconfigN, netN ip and ip6). What runs in a guest is matched with a card by its MAC "
+    "address. Interfaces and networks as in the settings' addresses.ignore_interfaces and addresses.ignore_networks "
+    "are left out. An address that several guests or a node have is a reported conflict: NetBox's row stays where it "
+    "is. While a guest is off or silent its addresses stay, and configured ones are made where NetBox has none. "
+    "Containers on Proxmox VE 8.1 to 8.3 show one address of each family: the configured ones are taken beside it, and "
+    "none is removed.",
     only=(("assigned_object_type", VM_INTERFACE),),
 )
 VM_PRIMARY_ADDRESSES = ObjectClass(
@@ -88,7 +95,7 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
         seen.append(guest)
         cards, _ = nics(guest)
         before = len(found.claims)
-        claim(guest, cards, reported.interfaces(guest), rules, found)
+        claim(guest, cards, reported.interfaces(guest), rules, found, whole=reported.gap(guest) is None)
         own = found.claims[before:]
         covered |= _covered(guest, cards, own, reported, context)
         _account(guest, reported, bool(cards) and not own, addresses)

@@ -74,6 +74,13 @@ class Expectation:
             if size is not None
         }
 
+    def sizes(self) -> dict[GuestKey, int]:
+        """Each machine's own size in MiB, which NetBox sums up from its disks; not of machines without any."""
+        found: dict[GuestKey, int] = {}
+        for (guest, _), row in self.disks().items():
+            found[guest] = found.get(guest, 0) + row["size"]
+        return found
+
     def tasks(self) -> Rows:
         """By UPID."""
         rows: Rows = {}

@@ -35,6 +35,7 @@ OWNERSHIP_TAGS = {
     "proxbox-missing": ("Proxbox: missing", "d32f2f"),
     "proxbox-discovered-qemu": ("Proxbox: Discovered QEMU", "2196f3"),
     "proxbox-discovered-lxc": ("Proxbox: Discovered LXC", "00bcd4"),
+    "proxbox-template": ("Proxbox: Template", "607d8b"),
     "proxbox-discovered-cluster": ("Proxbox: Discovered cluster", "4caf50"),
     "proxbox-discovered-node": ("Proxbox: Discovered node", "9c27b0"),
 }
@@ -335,7 +336,11 @@ class Inventory:
                 "serial": uuid[1].upper() if uuid else None,
                 "description": (first if len(first) <= 200 else first[:199] + "…") or None,
                 "comments": note if note != first or len(first) > 200 else None,
-                "tags": self._tags(f"proxbox-discovered-{guest.kind}", *map(tag_slug, tags_of(guest))),
+                "tags": self._tags(
+                    f"proxbox-discovered-{guest.kind}",
+                    *(["proxbox-template"] if guest.template else []),
+                    *map(tag_slug, tags_of(guest)),
+                ),
                 "cf.proxmox_endpoint": self.endpoint,
                 "cf.proxmox_vm_type": guest.kind,
                 "cf.proxmox_vm_id": guest.vmid,

@@ -29,6 +29,10 @@ class Silent:
 
     def __init__(self) -> None:
         self.steps: list[Progress] = []
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
 
     def endpoint_started(self, name: str) -> None:
         pass
@@ -56,14 +60,13 @@ class Lab:
         self.settings: dict[str, Any] = {}
         self._stack = ExitStack()
         self._monkeypatch = monkeypatch
-        self._flavour = "9.1"
         self._allowed: list[ObjectPermission] = []
         self._tokens: list[str] = []
         self._whole = ""
 
     def __enter__(self) -> Lab:
         for name, cluster in self.clusters.items():
-            simulator = self._stack.enter_context(ProxmoxSimulator(cluster, flavour=self._flavour))
+            simulator = self._stack.enter_context(ProxmoxSimulator(cluster))
             simulator.auth_delay = 0.05
             if cluster.acl == Acl():  # what the documentation asks for, and no administrator's privileges
                 cluster.restrict({"/": role_privileges(before_9=not cluster.flavour.ha_rules)})

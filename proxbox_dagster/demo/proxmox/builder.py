@@ -75,7 +75,7 @@ class _Maker:
         self.next_vmid = 2000
         self.addresses = 0
         self.cards = 0x10_00_00
-        self.task_number = 0
+        self.task_number = self.block * 100_000
 
     def node_named(self, name: str) -> str:
         """The node that stands for ``name`` of the pattern: in a smaller cluster one stands for several."""

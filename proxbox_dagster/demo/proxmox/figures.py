@@ -49,19 +49,24 @@ def cpus(call: Call, guest: Guest) -> int | float:
     """Processors that lists show: a container without ``cores`` has its limit, or all of its node."""
     config = guest.config
     if guest.kind == "qemu":
-        return int(config.get("vcpus") or int(config.get("sockets", "1")) * int(config.get("cores", "1")))
+        return _whole(config.get("vcpus")) or _whole(config.get("sockets"), 1) * _whole(config.get("cores"), 1)
     if "cores" in config:
-        return int(config["cores"])
+        return _whole(config["cores"], 1)
     limit = float(config.get("cpulimit", "0"))
     if limit:
         return int(limit) if limit == int(limit) else limit
     return call.cluster.nodes[guest.node].cpus
 
 
+def _whole(text: str | None, default: int = 0) -> int:
+    """A number of a configuration; what is none, as somebody may have put it into the file by hand, is not there."""
+    return int(text) if text and text.isdecimal() else default
+
+
 def memory(guest: Guest) -> int:
     """Bytes; 512 MiB unless configured. The value may carry options (``current=2048``)."""
     text = guest.config.get("memory", "512").split(",")[0].removeprefix("current=")
-    return int(text) * MIB
+    return _whole(text, 512) * MIB
 
 
 def uptime(call: Call, guest: Guest) -> int:

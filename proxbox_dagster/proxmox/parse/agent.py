@@ -20,11 +20,13 @@ class GuestInterfaces:
 
     ``interfaces`` are dictionaries ``{name, mac, addresses}``, sorted by name: ``mac`` is ``AA:BB:..`` or ``None``,
     ``addresses`` are ``{address, prefix, family}``: the address without zone, the prefix length or ``None`` (Windows
-    reports -1), the family 4 or 6. ``problems`` are entries that could not be read and are left out.
+    reports -1), the family 4 or 6. ``problems`` are entries that could not be read and are left out. ``whole`` is
+    false for an answer that has room for one address of each family only: there may be others.
     """
 
     interfaces: tuple[dict[str, Any], ...]
     problems: tuple[ParseProblem, ...] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,9 @@ def parse_agent_interfaces(data: Any) -> GuestInterfaces | AgentError | ParsePro
 
 
 def parse_container_interfaces(data: Any) -> GuestInterfaces | ParseProblem:
-    """The answer of ``lxc/{vmid}/interfaces``, in the shape of Proxmox VE 8.1 (``inet``) or of 9 (``ip-addresses``).
+    """The answer of ``lxc/{vmid}/interfaces``, in the shape of Proxmox VE 8.1 (``inet``) or of 8.4 (``ip-addresses``).
 
-    The older shape holds only one address of each family.
+    The older shape holds one address of each family, the last one.
     """
     if not isinstance(data, list):
         return ParseProblem.of(data, "no list of interfaces")
@@ -58,12 +60,14 @@ def parse_container_interfaces(data: Any) -> GuestInterfaces | ParseProblem:
 def _interfaces(entries: Iterable[Any]) -> GuestInterfaces:
     found: list[dict[str, Any]] = []
     problems: list[ParseProblem] = []
+    whole = True
     for entry in entries:
         if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str) or not entry["name"]:
             problems.append(ParseProblem.of(entry, "no interface with a name"))
             continue
         mac = normalize_mac(entry.get("hardware-address") or entry.get("hwaddr"))
         addresses: dict[tuple[int, str], dict[str, Any]] = {}
+        whole = whole and (_listed(entry) is not None or not (entry.get("inet") or entry.get("inet6")))
         for text, prefix in _addresses(entry):
             address = _address(text, prefix)
             if isinstance(address, ParseProblem):
@@ -77,13 +81,20 @@ def _interfaces(entries: Iterable[Any]) -> GuestInterfaces:
                 "addresses": [addresses[key] for key in sorted(addresses)],
             }
         )
-    return GuestInterfaces(tuple(sorted(found, key=lambda item: (item["name"], item["mac"] or ""))), tuple(problems))
+    ordered = sorted(found, key=lambda item: (item["name"], item["mac"] or ""))
+    return GuestInterfaces(tuple(ordered), tuple(problems), whole)
+
+
+def _listed(entry: Mapping[str, Any]) -> list[Any] | None:
+    """The list of all addresses of an interface, in answers that have one."""
+    listed = entry.get("ip-addresses")
+    return listed if isinstance(listed, list) else None
 
 
 def _addresses(entry: Mapping[str, Any]) -> Iterable[tuple[Any, Any]]:
     """Address and prefix length of each address of an interface."""
-    listed = entry.get("ip-addresses")
-    if isinstance(listed, list):
+    listed = _listed(entry)
+    if listed is not None:
         for item in listed:
             if isinstance(item, Mapping):
                 yield item.get("ip-address"), item.get("prefix")
