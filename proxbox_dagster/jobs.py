@@ -9,7 +9,7 @@ import dagster as dg
 
 from proxbox_dagster.keys import SUMMARY_KEY, class_key, source_key
 from proxbox_dagster.proxmox.sources import SOURCES
-from proxbox_dagster.stages import STAGES
+from proxbox_dagster.stages import STAGES, sources
 from proxbox_dagster.stages.stage import Stage
 from proxbox_dagster.summary import tell_failed_run
 
@@ -31,6 +31,13 @@ def stage_selection(names: Sequence[str], *, plugin: bool) -> dg.AssetSelection:
     return dg.AssetSelection.assets(*classes, SUMMARY_KEY)
 
 
+def _whole_selection(*, plugin: bool) -> dg.AssetSelection:
+    """Everything, but for sources that only the plugin's rows are made of where these are left out."""
+    whole = dg.AssetSelection.all(include_sources=True)
+    unused = [source_key(name) for name in SOURCES if name not in sources(plugin=plugin)]
+    return whole - dg.AssetSelection.assets(*unused) if unused else whole
+
+
 def guest_stages() -> list[Stage]:
     """The stages of :data:`GUEST_STAGES`, in order."""
     return [stage for stage in STAGES if stage.name in GUEST_STAGES]
@@ -44,12 +51,12 @@ def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.U
     """Every job, each per endpoint partition."""
     whole = _job(
         FULL_UPDATE,
-        selection=dg.AssetSelection.all(include_sources=True),
+        selection=_whole_selection(plugin=plugin),
         description="Observes Proxmox and brings all of NetBox's objects of one endpoint true to it.",
     )
     observe = _job(
         OBSERVE,
-        selection=dg.AssetSelection.assets(*(source_key(name) for name in SOURCES)),
+        selection=dg.AssetSelection.assets(*(source_key(name) for name in SOURCES if name in sources(plugin=plugin))),
         description="Only reads Proxmox and notes what has changed there.",
     )
     guests = _job(

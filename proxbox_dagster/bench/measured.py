@@ -33,6 +33,9 @@ class Watcher:
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, int]] = {}
 
+    def notice(self, text: str) -> None:
+        pass
+
     def endpoint_started(self, name: str) -> None:
         pass
 

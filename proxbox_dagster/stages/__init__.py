@@ -48,6 +48,11 @@ def specs(*, plugin: bool = True) -> tuple[ModelSpec, ...]:
     return tuple({item.spec.name: item.spec for item in object_classes(plugin=plugin)}.values())
 
 
+def sources(*, plugin: bool = True) -> frozenset[str]:
+    """The sources that some stage needs."""
+    return frozenset(name for stage in STAGES if stage.classes(plugin=plugin) for name in stage.sources)
+
+
 def left_out(*, plugin: bool) -> str | None:
     """What an operator should know who has the plugin switched off; ``None`` when nothing is left out."""
     if plugin:
@@ -73,5 +78,6 @@ __all__ = [
     "left_out",
     "object_classes",
     "owned_models",
+    "sources",
     "specs",
 ]
