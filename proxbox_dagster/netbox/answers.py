@@ -30,17 +30,26 @@ class Passing(Exception):
     """Trouble that may be over at the next try.
 
     ``sent``: NetBox may have done what it was asked, and for ``settle`` seconds may still be doing it. ``wait`` is its
-    own Retry-After in seconds. ``fault``: it failed at this request, and it is not worth trying for long.
+    own Retry-After in seconds. ``fault``: it failed at this request, and it is not worth trying for long. ``nowhere``:
+    its name is not known.
     """
 
     def __init__(
-        self, message: str, *, sent: bool, wait: float = 0.0, settle: float = 0.0, fault: bool = False
+        self,
+        message: str,
+        *,
+        sent: bool,
+        wait: float = 0.0,
+        settle: float = 0.0,
+        fault: bool = False,
+        nowhere: bool = False,
     ) -> None:
         super().__init__(message)
         self.sent = sent
         self.wait = wait
         self.settle = settle
         self.fault = fault
+        self.nowhere = nowhere
 
 
 def asked(connection: NetBoxConnection, where: str, path: str, call: Callable[[], Any]) -> Any:
@@ -58,8 +67,9 @@ def asked(connection: NetBoxConnection, where: str, path: str, call: Callable[[]
     except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError) as error:
         raise Passing(f"{where}: no connection ({_tail(error)})", sent=False) from None
     except requests.exceptions.ConnectionError as error:
-        refused = "NewConnectionError" in repr(error) or "refused" in str(error)
-        raise Passing(f"{where}: {_tail(error)}", sent=not refused, settle=DROPPED) from None
+        nowhere = "NameResolutionError" in repr(error)
+        refused = nowhere or "NewConnectionError" in repr(error) or "refused" in str(error)
+        raise Passing(f"{where}: {_tail(error)}", sent=not refused, settle=DROPPED, nowhere=nowhere) from None
     except requests.exceptions.Timeout as error:
         late = connection.timeout
         raise Passing(f"{where}: no answer ({_tail(error)})", sent=True, settle=late) from None

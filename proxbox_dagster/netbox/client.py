@@ -44,6 +44,9 @@ PAUSE = wait_exponential(multiplier=0.5, max=15) + wait_random(0, 1)
 FAULT_TRIES = 3
 """How often a request is sent at which NetBox itself fails; of a list, one row may be the cause."""
 
+UNKNOWN_NAME = 10.0
+"""Seconds of retries while NetBox's name is not known and it has never answered: a wrong name should be told soon."""
+
 CALM = 30.0
 """Seconds for which a client that has lost NetBox refuses at once, so that each request need not spend a budget."""
 
@@ -322,7 +325,12 @@ class NetBoxClient:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, Passing) and error.fault and state.attempt_number >= fault_tries:
             return True
-        return stop_before_delay(self.connection.retry_budget)(state)
+        return stop_before_delay(self._budget(error))(state)
+
+    def _budget(self, error: BaseException | None) -> float:
+        """Seconds that a request may spend on retries after this trouble."""
+        wrong_name = isinstance(error, Passing) and error.nowhere and not self._known
+        return min(self.connection.retry_budget, UNKNOWN_NAME) if wrong_name else self.connection.retry_budget
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -336,7 +344,7 @@ class NetBoxClient:
         if trouble.fault and method != "GET":
             return RowsRefused(f"{trouble} (tried {tries} times)", {})
         lost = NetBoxUnreachable(
-            f"{trouble} (tried {tries} times within {self.connection.retry_budget:.0f} s); "
+            f"{trouble} (tried {tries} times within {self._budget(trouble):.0f} s); "
             f"check that NetBox at {self.connection.url} is up, and start the run again: it resumes."
         )
         if not trouble.fault:
