@@ -11,7 +11,7 @@ from proxbox_dagster.automation import changed_at_the_source, observed_version
 from proxbox_dagster.checks import ADDRESSED, addresses_check, check_results, check_specs
 from proxbox_dagster.code_version import code_version
 from proxbox_dagster.facts import Fetched
-from proxbox_dagster.failures import spoken
+from proxbox_dagster.failures import one_endpoint, spoken
 from proxbox_dagster.keys import SUMMARY_STEP, class_key, source_key
 from proxbox_dagster.metadata import MAX_TEXT, gaps_table, grouped_gaps
 from proxbox_dagster.netbox.spec import Desired, ObjectClass
@@ -214,7 +214,9 @@ def _failed_line(reports: list[ClassReport]) -> str:
 
 def _run_of(context: dg.AssetExecutionContext) -> EndpointRun:
     with spoken():
-        run: EndpointRun = context.resources.proxbox.run_over(context.partition_key, context.run.run_id, context.log)
+        run: EndpointRun = context.resources.proxbox.run_over(
+            one_endpoint(context.partition_keys), context.run.run_id, context.log
+        )
     return run
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,3 +43,14 @@ def spoken(
         cancel()
         text = f"{CANCELLED}; start it again and it goes on where it was"
         raise dg.Failure(text, metadata=dict(metadata()), allow_retries=False) from None
+
+
+def one_endpoint(partitions: Sequence[str]) -> str:
+    """The run's endpoint. Raises :class:`dagster.Failure` for a run over several, which would share one fate."""
+    if len(partitions) != 1:
+        raise dg.Failure(
+            f"this run covers the endpoints {', '.join(partitions)}: start a run for each, "
+            "with the backfill's option 'multiple runs'",
+            allow_retries=False,
+        )
+    return partitions[0]

@@ -97,3 +97,16 @@ def test_set_to_continue_what_does_not_depend_on_it_goes_on_and_the_run_is_red(
     with run(instance, dg.ReexecutionOptions.from_failure(first.run_id, instance)) as second:
         assert second.success
         assert done(second) == ["snapshots", "run_summary"]
+
+
+@pytest.mark.parametrize("selection", [None, "sync_storage"], ids=["with its observation", "a stage alone"])
+def test_a_run_over_several_endpoints_says_to_start_one_for_each(selection: str | None, world: FakeWorld) -> None:
+    job = build_definitions(world.settings).resolve_job_def(selection or FULL_UPDATE)
+    tags = {"dagster/asset_partition_range_start": "ams1", "dagster/asset_partition_range_end": "lab"}
+    result = job.execute_in_process(tags=tags, raise_on_error=False)
+    assert not result.success
+    first = next(event for event in result.all_events if event.is_step_failure)
+    data = first.step_failure_data
+    told = str(data.user_failure_data or "") + str(data.error)
+    assert "this run covers the endpoints ams1, lab: start a run for each" in told
+    assert world.written == []

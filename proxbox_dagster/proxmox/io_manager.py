@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from proxbox_dagster.facts import Fetched
-from proxbox_dagster.failures import spoken
+from proxbox_dagster.failures import one_endpoint, spoken
 
 
 class ProxmoxIOManager(dg.IOManager):
@@ -15,7 +15,7 @@ class ProxmoxIOManager(dg.IOManager):
         """The source as :class:`Fetched`. Raises :class:`dagster.Failure` when it cannot be read at all."""
         with spoken():
             run = context.resources.proxbox.run_over(
-                context.asset_partition_key, context.step_context.run_id, context.log
+                one_endpoint(context.asset_partition_keys), context.step_context.run_id, context.log
             )
         with spoken(cancel=run.cancel):
             # A stage loads what it is about to write: from here on no other run may write this endpoint.
