@@ -30,6 +30,9 @@ from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import encode
 from proxbox_dagster.parallel import each
 
+WORTH_PARTING = 20
+"""Rows that one list takes as well as two: each request has its own cost."""
+
 FAULT_TRIES = 3
 """How often a single row at which NetBox itself fails is sent."""
 
@@ -172,7 +175,7 @@ class Writer:
                 self._delete(spec, again, done)
 
     def _each(self, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
-        parts = [list(items[start : start + self._bulk]) for start in range(0, len(items), self._bulk)]
+        parts = in_lists(items, self._bulk, self._workers)
         each(parts, send, self._workers, "netbox-write")
 
     # -- creating -----------------------------------------------------------------------------------------------
@@ -386,3 +389,21 @@ class Writer:
         if isinstance(value, dict):
             return {key: self._ids(part) for key, part in value.items()}
         return value
+
+
+def in_lists(items: Sequence[Any], most: int, workers: int) -> list[list[Any]]:
+    """``items`` in lists of nearly equal length, at most ``most``: as many for each worker, so that none ends alone.
+
+    What fits into a list of :data:`WORTH_PARTING` is not parted for that.
+    """
+    count = -(-len(items) // most)
+    if len(items) > WORTH_PARTING:
+        count = min(-(-count // workers) * workers, len(items))
+    size, longer = divmod(len(items), count) if count else (0, 0)
+    lists: list[list[Any]] = []
+    start = 0
+    for number in range(count):
+        end = start + size + (number < longer)
+        lists.append(list(items[start:end]))
+        start = end
+    return lists
