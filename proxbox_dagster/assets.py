@@ -162,7 +162,7 @@ def stage_assets(
     classes = stage.classes(plugin=plugin)
     if not classes:
         return None
-    upstream = [class_key(item.name) for name in stage.upstream for item in stages.BY_NAME[name].classes(plugin=plugin)]
+    upstream = [class_key(item.name) for name in stage.upstream for item in _referred_to(name, plugin=plugin)]
 
     @dg.multi_asset(
         name=stage.name,
@@ -201,6 +201,15 @@ def stage_assets(
             raise dg.Failure(_failed_line(failed), allow_retries=False)
 
     return stage_op
+
+
+def _referred_to(name: str, *, plugin: bool) -> tuple[ObjectClass, ...]:
+    """What the rows of later stages refer to in this one: the class that the stage is named for.
+
+    All classes of a stage are written by one op, so one of them is enough for the order; and for each dependency
+    Dagster asks its event log once a step.
+    """
+    return tuple(item for item in stages.BY_NAME[name].classes(plugin=plugin) if item.name == name)
 
 
 def _failed_line(reports: list[ClassReport]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from proxbox_dagster.bench.clock import Clock
 from proxbox_dagster.bench.plan import Plan, measure
-from proxbox_dagster.bench.report import store
+from proxbox_dagster.bench.report import put, store
 from proxbox_dagster.bench.script import script_of
 from proxbox_dagster.demo.netbox import NetBoxServer
 
@@ -85,3 +85,26 @@ def test_scenario_53_the_bench_reports_cold_no_op_changed_and_one_guest(netbox: 
     assert sum(one["netbox_requests"].values()) < 20
     assert sum(one["proxmox_requests"].values()) < 12
     assert "| 5 | cold |" in text
+
+
+def test_figures_are_put_into_their_place_of_a_page_and_nowhere_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Top\n<!-- one -->\nbefore\n<!-- /one -->\nend\n")
+    run = {"cpu": 2.0, "objects": 1000, "peak_mib": 90.0, "netbox_requests": 40}
+    figures = {
+        "machine": {"cpus": "2 x some"},
+        "plan": {"endpoints": 1, "clients": 1, "workers": 2, "repeat": 3},
+        "sizes": [],
+        "scale": [{"guests": 1000, "no-op": run, "cold": run}],
+    }
+
+    put(figures, page, "one")
+    put(figures, page, "one")
+
+    text = page.read_text()
+    assert text.startswith("# Top\n<!-- one -->\n")
+    assert text.endswith("<!-- /one -->\nend\n")
+    assert "before" not in text
+    assert text.count("| 1000 | no-op | 1000 | 2.0 | 2000 | 1.00 | 90 | 40 |") == 1
+    with pytest.raises(ValueError, match="no part <!-- two -->"):
+        put(figures, page, "two")

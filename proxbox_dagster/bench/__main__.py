@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from proxbox_dagster.bench.plan import Plan, measure
-from proxbox_dagster.bench.report import store
+from proxbox_dagster.bench.report import put, store
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -26,6 +26,8 @@ def bench(
     skip: Annotated[list[str] | None, typer.Option(help="A kind of run to leave out; may be repeated.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Profile one run of each kind instead.")] = False,
     large: Annotated[bool, typer.Option("--large", help="Also plan 1,000 and 10,000 guests, played back.")] = False,
+    into: Annotated[Path | None, typer.Option(help="Also put the short tables into this page.")] = None,
+    part: Annotated[str, typer.Option(help="Between <!-- PART --> and <!-- /PART --> of that page.")] = "default",
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path("bench-results"),
 ) -> None:
     """Measure syncs against the floors of the same servers; store JSON and Markdown."""
@@ -43,6 +45,8 @@ def bench(
     results = measure(order, lambda line: typer.echo(line))
     if results:
         typer.echo(store(results, out))
+        if into:
+            put(results, into, part)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,21 @@ def store(results: Figures, folder: Path) -> str:
     return text
 
 
-def markdown(results: Figures) -> str:
-    """Everything: the ratios first, then a chart, then what they are made of."""
+def put(results: Figures, path: Path, part: str) -> None:
+    """Put the figures, without the long tables, between ``<!-- part -->`` and ``<!-- /part -->`` of a page.
+
+    Raises :class:`ValueError` where the page has no such place.
+    """
+    begin, end = f"<!-- {part} -->", f"<!-- /{part} -->"
+    before, found, rest = path.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{path} has no part {begin} ... {end}")
+    path.write_text(f"{before}{begin}\n{markdown(results, details=False)}{end}{after}")
+
+
+def markdown(results: Figures, *, details: bool = True) -> str:
+    """The ratios first, then a chart, then what they are made of, and with ``details`` every request and row."""
     plan, machine = results["plan"], results["machine"]
     parts = [
         f"NetBox connections: {plan['clients']}, NetBox workers: {plan['workers']}, endpoints: {plan['endpoints']}, "
@@ -35,6 +48,7 @@ def markdown(results: Figures) -> str:
     ]
     if results["sizes"]:
         parts += _measured(results["sizes"])
+        parts += _details(results["sizes"]) if details else []
     if results.get("scale"):
         parts += ["Planning alone, over answers that are played back:", _scale(results["scale"])]
     return "\n\n".join(parts) + "\n"
@@ -63,6 +77,11 @@ def _measured(sizes: Sequence[Figures]) -> list[str]:
             "With a slower Proxmox:",
             _table(("guests", "latency ms", "no-op s", "bare Proxmox reads s", "ratio", "one VM s"), slow),
         ]
+    return parts
+
+
+def _details(sizes: Sequence[Figures]) -> list[str]:
+    parts: list[str] = []
     for size in sizes:
         parts += [f"Requests at {size['guests']} guests:", _requests(size)]
         parts += [f"Proxmox requests of a run over all {size['guests']} guests:", _proxmox(size)]
