@@ -223,10 +223,10 @@ def disturb(lab: History, draw: Draw) -> str:
         prepare(lab, retry_budget=0.5)
         lab.proxy.add_fault(after=draw.randrange(20, 80), count=None, status=503)
     lab.sync(override_brake=True)
-    assert all_there(lab), "what Proxmox has was taken for gone"
     lab.proxy.clear()
     lab.simulators["small"].faults.clear()
     prepare(lab)
+    assert all_there(lab), "what Proxmox has was taken for gone"
     return how
 
 
