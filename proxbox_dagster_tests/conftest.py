@@ -9,12 +9,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from proxbox_dagster.demo.netbox import NetBoxServer, NetBoxUnavailable
 from proxbox_dagster.netbox.changes import Plan
 from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.report import ClassReport, report_of
+
+# How fast a busy machine makes examples says nothing about them.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 REAL_FIXTURES = frozenset({"netbox", "netbox_server"})
 

@@ -18,7 +18,7 @@ from proxbox_dagster.demo.netbox.errors import NetBoxError
 from proxbox_dagster.demo.netbox.home import RunFolder, locked, sweep, try_lock
 from proxbox_dagster.demo.netbox.processes import Supervisor, clean_environment
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 180
 
 # A program that starts, through the supervisor, a process with a child; or two, the second deaf to SIGTERM.
 PROGRAM = """
