@@ -88,10 +88,9 @@ def test_schedules_and_sensors_are_listed_and_off(ui: Browser) -> None:
 def test_a_stage_materialized_by_clicks_shows_what_it_changed(ui: Browser, lab: Lab, clicked_run: str) -> None:
     ui.open("/assets/netbox/virtual_machines?view=events")
     ui.sees("1 updated, 3 unchanged", "in_netbox", "cf_proxmox_endpoint=lab", "duration_seconds")
-    ui.click(MARKDOWN)
-    ui.sees("pihole-old", "update", "before", "after")
-    [row] = ui.all("//table//tr[contains(., 'update')]")
-    assert [word for word in row.text.split() if word in ("name", "pihole", "pihole-old")].count("name") == 1
+    ui.sees("pihole-old", "update", "before", "after")  # a short table stands open, a long one behind a click
+    [row] = ui.all("//tr[contains(., 'pihole-old')]")
+    assert row.text.split()[-4:] == ["update", "name", "pihole", "pihole-old"]
     links = [link.get_attribute("href") or "" for link in row.find_elements("tag name", "a")]
     assert links[0].startswith(f"{lab.netbox.url}/virtualization/virtual-machines/")
     assert links[1].startswith("https://")
@@ -101,7 +100,7 @@ def test_a_stage_materialized_by_clicks_shows_what_it_changed(ui: Browser, lab: 
 
 def test_the_summary_of_that_run_shows_its_chart(ui: Browser, clicked_run: str) -> None:
     ui.open("/assets/proxbox/run_summary?view=events")
-    ui.sees("1 updated", clicked_run.rsplit("/", 1)[-1][:8])
+    ui.sees("updated", clicked_run.split("/runs/")[1][:8])
     ui.click(MARKDOWN)
     ui.sees("sync_virtual_machines of lab", "What to do next")
     assert ui.image_width() > 0

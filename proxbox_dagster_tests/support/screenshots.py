@@ -69,13 +69,9 @@ def take(window: Browser) -> None:
 
     window.open("/assets/netbox/virtual_machines?view=events")
     window.click("(//*[normalize-space(text())='ams1'])[1]")
-    window.sees("attention", "Partition ams1")
+    window.sees("attention", "Partition ams1", "before", "after")
     window.settle()
     save(window, "asset")
-    window.click(f"({MARKDOWN})[1]")
-    window.sees("before", "after")
-    window.settle()
-    save(window, "changes")
 
     window.open("/assets/proxbox/run_summary?view=events")
     window.click("(//*[normalize-space(text())='ams1'])[1]")
