@@ -91,6 +91,7 @@ def test_two_processes_share_their_records_in_postgresql(
 def test_the_postgresql_settings_differ_from_the_shipped_ones_in_the_storage_alone() -> None:
     postgres = content("dagster-postgres.yaml")
     assert set(postgres.pop("storage")["postgres"]["postgres_db"]) == {
+        "scheme",
         "hostname",
         "port",
         "db_name",
@@ -118,7 +119,8 @@ def test_compose_and_image_fit_together() -> None:
     for name in ("webserver", "daemon"):
         assert (tools / services[name]["command"][0]).exists(), services[name]["command"]
         assert services[name]["command"][-1] == "workspace.yaml"
-    wanted = {value["env"] for value in content("dagster-postgres.yaml")["storage"]["postgres"]["postgres_db"].values()}
+    database = content("dagster-postgres.yaml")["storage"]["postgres"]["postgres_db"]
+    wanted = {value["env"] for name, value in database.items() if name != "scheme"}
     assert wanted <= set(services["code"]["environment"])
     build = services["code"]["build"]
     assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
