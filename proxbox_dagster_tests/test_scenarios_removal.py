@@ -1,0 +1,228 @@
+"""Staged removal, its brake, and what is let go of. On the real NetBox; the numbers are the scenarios'."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+from typer.testing import CliRunner
+
+from proxbox_dagster import run as runs
+from proxbox_dagster.cli import app
+from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.demo.proxmox import Cluster
+from proxbox_dagster.jobs import FULL_UPDATE
+from proxbox_dagster.settings import load_settings
+from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
+
+pytestmark = pytest.mark.xdist_group("scenarios_removal")
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+DISKS = "virtualization/virtual-disks"
+
+
+class Clock:
+    """The clock of marks and grace periods."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = START
+        monkeypatch.setattr(runs, "now", lambda: self.now)
+
+    def pass_days(self, days: float) -> None:
+        self.now += timedelta(days=days)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
+    with synced(netbox_server, tmp_path_factory.mktemp("removal"), small=described("small")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(shared: Synced, request: pytest.FixtureRequest) -> Iterator[Synced]:
+    cluster = shared.clusters["small"]
+    names = ("guests", "pools", "storages", "pool_by_guest", "nodes", "backups", "backup_jobs", "replication")
+    before = copy.deepcopy({name: getattr(cluster, name) for name in names})
+    yield from lend(shared, request)
+    vars(cluster).update(before)
+
+
+def counted(lab: Synced, object_class: str) -> tuple[int, int]:
+    """Marked and deleted of a class in the last run."""
+    report = lab.reports()["small", object_class]
+    return report.marked, report.deleted
+
+
+def children(lab: Synced, row_id: int) -> dict[str, set[int]]:
+    core = (DISKS, "virtualization/interfaces", "ipam/ip-addresses")
+    found = {path: {row["id"] for row in lab.rows(path, virtual_machine_id=row_id)} for path in core}
+    for path in (f"{X}snapshots", f"{X}backups"):
+        found[path] = {row["id"] for row in lab.rows(path) if row["virtual_machine"]["id"] == row_id}
+    return found
+
+
+def slugs(row: dict[str, Any]) -> set[str]:
+    return {tag["slug"] for tag in row["tags"]}
+
+
+# -- a guest that is really gone ----------------------------------------------------------------------------------
+
+
+def test_scenario_17_a_deleted_guest_is_marked_and_comes_back_without_loss(lab: Synced, clock: Clock) -> None:
+    cluster, before = lab.clusters["small"], lab.vm(100)
+    under = children(lab, before["id"])
+    assert all(under.values())
+    guest = cluster.delete_guest("qemu", 100)
+    lab.run()
+    assert counted(lab, "virtual_machines") == (1, 0)
+    row = lab.vm(100)
+    assert (row["id"], row["status"]["value"]) == (before["id"], "decommissioning")
+    assert slugs(row) == slugs(before) | {"proxbox-missing"}
+    assert row["custom_fields"]["proxbox_missing"] == {
+        "since": "2026-05-01T12:00:00+00:00",
+        "confirmed": 1,
+        "status": "active",
+    }
+    assert children(lab, row["id"]) == under
+    for _ in range(2):  # by default nothing more happens, however long it takes
+        clock.pass_days(100)
+        lab.run()
+        assert lab.written() == []
+    cluster.add_guest(guest)
+    cluster.set_pool(100, "front")
+    lab.run()
+    row = lab.vm(100)
+    assert (row["id"], row["status"]["value"], slugs(row)) == (before["id"], "active", slugs(before))
+    assert row["custom_fields"]["proxbox_missing"] is None
+    assert children(lab, row["id"]) == under
+    lab.run()
+    assert lab.written() == []
+
+
+def test_scenario_17_it_is_deleted_after_the_grace_period_and_enough_complete_reads(lab: Synced, clock: Clock) -> None:
+    cluster, simulator = lab.clusters["small"], lab.simulators["small"]
+    lab.settings["removal"] = {"classes": {"virtual_machines": "delete"}, "grace_days": 5, "confirmations": 3}
+    lab.save()
+    row_id = lab.vm(102)["id"]
+
+    def confirmed() -> int:
+        return int(lab.vm(102)["custom_fields"]["proxbox_missing"]["confirmed"])
+
+    cluster.delete_guest("qemu", 102)
+    lab.run()
+    assert confirmed() == 1
+    clock.pass_days(6)
+    lab.run()
+    assert (confirmed(), counted(lab, "virtual_machines")) == (2, (0, 0))
+    simulator.faults.add(r"^/cluster/resources", status=500)  # a read that failed
+    assert not lab.watched()["ok"]
+    simulator.faults.clear()
+    cluster.node_offline("pve3")  # and two that were not complete
+    lab.run()
+    cluster.node_online("pve3")
+    cluster.quorum_lost()
+    lab.watched()
+    cluster.quorum_restored()
+    assert confirmed() == 2, "neither counts"
+    lab.run()
+    assert confirmed() == 3
+    clock.now = START + timedelta(days=4)
+    lab.run()
+    assert lab.written() == [], "three reads agree, the grace period is not over"
+    clock.pass_days(2)
+    # What a person made under it keeps the guest, whatever the clock says.
+    client = lab.client()
+    [disk] = client.create(DISKS, [{"virtual_machine": row_id, "name": "theirs", "size": 1}])
+    lab.run()
+    assert counted(lab, "virtual_machines") == (0, 0)
+    assert any(
+        "'theirs' under it, which is not ours" in line for line in lab.reports()["small", "virtual_machines"].kept
+    )
+    client.delete(DISKS, [disk["id"]])
+    [entry] = client.create(
+        "extras/journal-entries",
+        [{"assigned_object_type": "virtualization.virtualmachine", "assigned_object_id": row_id, "comments": "do not"}],
+    )
+    lab.run()
+    assert counted(lab, "virtual_machines") == (0, 0)
+    client.delete("extras/journal-entries", [entry["id"]])
+    client.update(VMS, [{"id": row_id, "tags": [{"slug": slug} for slug in {*slugs(lab.vm(102)), "proxbox-keep"}]}])
+    lab.run()
+    assert counted(lab, "virtual_machines") == (0, 0)
+    client.update(VMS, [{"id": row_id, "tags": [{"slug": slug} for slug in slugs(lab.vm(102)) - {"proxbox-keep"}]}])
+    client.close()
+    lab.run(dry_run=True)
+    assert [change for change in lab.changes() if change[2] == "delete"] == [
+        ("virtual_machines", f"image (id {row_id})", "delete", "—")
+    ]
+    lab.run()
+    assert counted(lab, "virtual_machines") == (0, 1)
+    assert lab.rows(VMS, id=row_id) == []
+    lab.run()
+    assert lab.written() == []
+
+
+# -- the brake ----------------------------------------------------------------------------------------------------
+
+
+def thin_out(cluster: Cluster) -> None:
+    """Everything goes that is a list under a guest."""
+    cluster.backups.clear()
+    for guest in cluster.guests.values():
+        guest.snapshots.clear()
+        for key in [key for key in guest.config if key.startswith(("scsi", "net", "rootfs"))]:
+            guest.config.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("stage", "object_class"),
+    [
+        ("virtual-disks", "virtual_disks"),
+        ("backups", "backups"),
+        ("snapshots", "snapshots"),
+        ("vm-interfaces", "vm_interfaces"),
+    ],
+)
+def test_scenario_16_too_many_removals_of_a_class_are_blocked_until_one_run_says_so(
+    stage: str, object_class: str, lab: Synced
+) -> None:
+    lab.settings["brake"] = {"percent": 10, "objects": 25, "minimum": 0}
+    lab.save()
+    thin_out(lab.clusters["small"])
+    order = ["sync", "--stage", stage, "--json"]
+    lab.log.forget()
+    stopped = CliRunner().invoke(app, order)
+    assert stopped.exit_code == 1
+    [line] = [line for line in json.loads(stopped.stdout)["endpoints"]["small"]["errors"] if "brake" in line]
+    assert f"{object_class} would be removed (100 %), more than the brake allows (10 % or 25)" in line
+    assert "run once with override_brake (proxbox-dagster sync --override-brake)" in line
+    assert [entry for entry in lab.written() if entry.action == "delete"] == []
+    let_go = CliRunner().invoke(app, [*order, "--override-brake"])
+    assert let_go.exit_code == 0, let_go.output
+    [found] = [
+        found
+        for found in json.loads(let_go.stdout)["endpoints"]["small"]["stages"]
+        if found["object_class"] == object_class
+    ]
+    assert found["deleted"] > 1
+
+
+def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
+    """Each night a backup of every guest comes and one goes: that is no loss."""
+    cluster = lab.clusters["small"]
+    lab.settings["brake"] = {"percent": 10, "objects": 25, "minimum": 0}
+    lab.save()
+    config = cluster.guest(100).config
+    for old, new in (("scsi0", "virtio0"), ("scsi1", "virtio1")):
+        config[new] = config.pop(old)
+    lab.run(stages=("virtual_disks",))
+    assert counted(lab, "virtual_disks") == (0, 2)
