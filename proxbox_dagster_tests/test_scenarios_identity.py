@@ -102,3 +102,38 @@ def test_a_persons_serial_or_name_is_no_proof_of_another_guest(lab: Synced) -> N
     cluster.rename("qemu", 101, "db01")
 
 
+def test_a_guest_restored_under_another_number_is_new_and_gets_its_name(lab: Synced) -> None:
+    """The old row gives the name up once its guest is proved gone, and takes it back with its guest."""
+    cluster = lab.clusters["small"]
+    old = lab.vm(102)
+    guest = cluster.delete_guest("qemu", 102)
+    restored = copy.deepcopy(guest)
+    restored.vmid = 152
+    cluster.add_guest(restored)
+    lab.run(endpoints=SMALL)
+    new = lab.vm(152)
+    assert (new["id"] != old["id"], new["name"], new["serial"]) == (True, old["name"], old["serial"])
+    gone = lab.one(VMS, id=old["id"])
+    assert (gone["name"], gone["status"]["value"]) == (f"{old['name']} (missing {old['id']})", "decommissioning")
+    lab.run(endpoints=SMALL)
+    assert lab.written() == []
+    cluster.delete_guest("qemu", 152)
+    cluster.add_guest(guest)
+    lab.run(endpoints=SMALL)
+    back = lab.vm(102)
+    assert (back["id"], back["name"], back["status"]["value"]) == (old["id"], old["name"], old["status"]["value"])
+
+
+def test_a_number_that_goes_from_a_machine_to_a_container_is_another_guest(lab: Synced) -> None:
+    cluster = lab.clusters["twin"]
+    old = lab.vm(103, endpoint="twin")
+    guest = cluster.delete_guest("qemu", 103)
+    cluster.add_guest(new_guest("lxc", 103, "db01", 3))
+    lab.run(endpoints=("twin",))
+    new = lab.vm(103, "lxc", endpoint="twin")
+    assert new["id"] != old["id"]
+    assert lab.vm(103, endpoint="twin")["status"]["value"] == "decommissioning"
+    assert new["name"] == old["name"]
+    cluster.delete_guest("lxc", 103)
+    cluster.add_guest(guest)
+    lab.run(endpoints=("twin",))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxbox_dagster_tests.support.synced import VMS, Synced, described, errors, laid_out, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, described, errors, lend, synced
 
 pytestmark = pytest.mark.xdist_group("scenarios_ownership")
 MEMORY = "proxbox_last_written"
@@ -25,11 +25,104 @@ def lab(shared: Synced, request: pytest.FixtureRequest) -> Iterator[Synced]:
     yield from lend(shared, request)
 
 
+def warnings(result: dict[str, Any]) -> list[str]:
+    return [line for found in result["endpoints"].values() for line in found["warnings"]]
+
+
 def edit(lab: Synced, path: str, row_id: int, **values: Any) -> None:
     """What a person does in NetBox."""
     client = lab.client()
     client.update(path, [{"id": row_id, **values}])
     client.close()
+
+
+def made(lab: Synced, path: str, **values: Any) -> int:
+    client = lab.client()
+    [row] = client.create(path, [values])
+    client.close()
+    return int(row["id"])
+
+
+# -- 36: edits ----------------------------------------------------------------------------------------------------
+
+
+def test_scenario_36_a_persons_edits_survive_every_kind_of_run(lab: Synced) -> None:
+    cluster = lab.clusters["small"]
+    vm, device = lab.vm(100), lab.one("dcim/devices", name="pve1")
+    role = made(lab, "dcim/device-roles", name="Database", slug="database", vm_role=True)
+    tenant = made(lab, "tenancy/tenants", name="Web team", slug="web-team")
+    platform = made(lab, "dcim/platforms", name="Hardened Linux", slug="hardened-linux")
+    tag = made(lab, "extras/tags", name="theirs", slug="theirs")
+    nic = lab.one("virtualization/interfaces", virtual_machine_id=vm["id"], name="net0")["id"]
+    address = made(
+        lab,
+        "ipam/ip-addresses",
+        address="203.0.113.77/24",
+        assigned_object_type="virtualization.vminterface",
+        assigned_object_id=nic,
+    )
+    tags = [{"slug": item["slug"]} for item in vm["tags"] if item["slug"] != "web"] + [{"id": tag}]
+    edits: dict[str, Any] = {
+        "name": "web-frontend",
+        "role": role,
+        "tenant": tenant,
+        "platform": platform,
+        "description": "Do not touch before Monday",
+        "comments": "the web team's",
+        "primary_ip4": address,
+        "tags": tags,
+    }
+    edit(lab, VMS, vm["id"], **edits)
+    of_device = {
+        "name": "rack7-u12",
+        "status": "staged",
+        "tenant": tenant,
+        "description": "next to the door",
+    }
+    edit(lab, "dcim/devices", device["id"], **of_device)
+    before = (lab.vm(100), lab.one("dcim/devices", id=device["id"]))
+
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"stages": ("virtual_machines",)},
+        {"vmids": (100,)},
+        {"stages": ("virtual_machines", "vm_interfaces", "vm_ip_addresses")},
+        {"stages": ("devices", "node_interfaces")},
+    ]
+    for order in kinds:
+        result = lab.run(**order)
+        assert lab.written() == [], order
+        if "virtual_machines" in order.get("stages", ("virtual_machines",)):
+            said = "\n".join(warnings(result))
+            for field in ("name", "role", "platform", "description", "comments"):
+                assert f"{field} was changed by hand and is kept" in said, (order, field)
+    assert (lab.vm(100), lab.one("dcim/devices", id=device["id"])) == before
+
+    # The source changes the same fields: still kept, and told with both values.
+    cluster.rename("qemu", 100, "web02")
+    cluster.set_config("qemu", 100, "description", "Moved to the new stack")
+    result = lab.run(vmids=(100,))
+    assert {entry.model for entry in lab.written()} == {"netbox_proxbox.proxboxvirtualmachinesyncstate"}
+    said = "\n".join(warnings(result))
+    assert "name was changed by hand and is kept: NetBox has web-frontend, Proxmox web02" in said
+    assert "NetBox has Do not touch before Monday, Proxmox Moved to the new stack" in said
+    [report] = [report for (_, name), report in lab.reports().items() if name == "virtual_machines"]
+    assert {(item.field, item.netbox, item.proxmox) for item in report.conflicts} >= {("name", "web-frontend", "web02")}
+
+    # A person takes the edit back, to our value of then or to that of now: both let ours in again.
+    edit(lab, VMS, vm["id"], name="web01", description="Moved to the new stack", comments="", role=vm["role"]["id"])
+    lab.run()
+    assert (lab.vm(100)["name"], lab.vm(100)["tenant"]["slug"]) == ("web02", "web-team")
+    cluster.rename("qemu", 100, "web01")
+    cluster.set_config("qemu", 100, "description", "Web server\n\nasked for by the web team")
+    lab.run()
+    row = lab.vm(100)
+    assert (row["name"], row["description"]) == ("web01", "Web server")
+    assert row["primary_ip4"]["address"] == "203.0.113.77/24"
+    assert "web" not in {item["slug"] for item in row["tags"]}, "what a person took off stays off"
+    assert "theirs" in {item["slug"] for item in row["tags"]}
+    lab.run()
+    assert lab.written() == []
 
 
 # -- the memory of what we last wrote -----------------------------------------------------------------------------
@@ -58,3 +151,115 @@ def test_a_damaged_memory_overwrites_nothing_and_is_made_good(damage: str, lab: 
     cluster.set_config("qemu", 101, "tags", "db")
     edit(lab, VMS, vm["id"], description="", tags=[{"slug": item["slug"]} for item in vm["tags"]])
     lab.run(vmids=(101,))
+
+
+# -- what is not ours ---------------------------------------------------------------------------------------------
+
+
+def test_scenario_19_nothing_foreign_is_changed_whatever_stands_in_netbox(
+    netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Objects that look like ours in every way but one, in every place where ours go; then guests go and come."""
+    with synced(netbox_server, tmp_path_factory.mktemp("foreign"), small=described("small")) as lab:
+        planted = plant(lab, random.Random(19))
+        before = {(path, row_id): lab.rows(path, id=row_id) for path, row_id in planted}
+        assert all(before.values())
+        cluster = lab.clusters["small"]
+        guest = cluster.delete_guest("qemu", 102)
+        cluster.set_config("qemu", 100, "scsi1", None)
+        cluster.set_config("qemu", 100, "net1", None)
+        cluster.remove_snapshot("qemu", 100, "after")
+        lab.settings["removal"] = {"default": "delete", "grace_days": 0, "confirmations": 1}
+        lab.save()
+        lab.sync(override_brake=True)
+        lab.sync(override_brake=True)
+        cluster.add_guest(guest)
+        lab.sync(override_brake=True)
+        assert {(path, row_id): lab.rows(path, id=row_id) for path, row_id in planted} == before
+        foreign = {(path, row_id) for path, row_id in planted}
+        touched = {(entry.model, entry.object_id) for entry in lab.written() if entry.message}
+        models = {VMS: "virtualization.virtualmachine", "dcim/devices": "dcim.device"}
+        assert not {(models[path], row_id) for path, row_id in foreign if path in models} & touched
+
+
+def plant(lab: Synced, chance: random.Random) -> list[tuple[str, int]]:
+    """Foreign objects: no tag, another endpoint's, no owner; beside ours and under ours."""
+    cluster = lab.one("virtualization/clusters")["id"]
+    vm, gone = lab.vm(100)["id"], lab.vm(102)["id"]
+    nic = lab.one("virtualization/interfaces", virtual_machine_id=vm, name="net1")["id"]
+    device = lab.one("dcim/devices", name="pve1")
+    port = lab.one("dcim/interfaces", device_id=device["id"], name="vmbr0")["id"]
+    address = lab.one("ipam/ip-addresses", address="198.51.100.11/26")["id"]
+    marks: list[dict[str, Any]] = [
+        {},
+        {"tags": [{"slug": "proxbox"}]},
+        {"custom_fields": {"proxmox_endpoint": "small"}},
+        {"tags": [{"slug": "proxbox"}], "custom_fields": {"proxmox_endpoint": "elsewhere"}},
+    ]
+    wanted: list[tuple[str, dict[str, Any]]] = []
+    for number, mark in enumerate(marks):
+        wanted += [
+            (VMS, {"name": f"hand-made-{number}", "cluster": cluster, **mark}),
+            ("virtualization/virtual-disks", {"virtual_machine": vm, "name": f"hand{number}", "size": 1, **mark}),
+            ("virtualization/interfaces", {"virtual_machine": vm, "name": f"hand{number}", **mark}),
+            ("dcim/interfaces", {"device": device["id"], "name": f"hand{number}", "type": "virtual", **mark}),
+            (
+                "ipam/ip-addresses",
+                {
+                    "address": f"203.0.113.{chance.randrange(16) + 16 * number + 1}/24",
+                    "assigned_object_type": "virtualization.vminterface",
+                    "assigned_object_id": nic,
+                    **mark,
+                },
+            ),
+        ]
+    wanted += [
+        ("ipam/services", {"name": "https", "ports": [443], "protocol": "tcp", "parent_object_id": gone,
+                           "parent_object_type": "virtualization.virtualmachine"}),
+        ("ipam/ip-addresses", {"address": "192.0.2.200/24", "nat_inside": address}),
+        ("dcim/interfaces", {"device": device["id"], "name": "tap0", "type": "virtual", "bridge": port}),
+        ("extras/journal-entries", {"assigned_object_type": "virtualization.vminterface", "assigned_object_id": nic,
+                                    "comments": "patched"}),
+        ("dcim/console-ports", {"device": device["id"], "name": "ttyS0"}),
+    ]  # fmt: skip
+    chance.shuffle(wanted)
+    return [(path, made(lab, path, **values)) for path, values in wanted]
+
+
+# -- our marks, removed by an administrator -----------------------------------------------------------------------
+
+
+def test_a_deleted_ownership_tag_stops_loudly_and_writes_to_nothing_that_had_it(
+    netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with synced(netbox_server, tmp_path_factory.mktemp("tag"), small=described("small")) as lab:
+        client = lab.client()
+        client.delete("extras/tags", [lab.one("extras/tags", slug="proxbox")["id"]])
+        lab.clusters["small"].set_config("qemu", 100, "memory", 1024)
+        lab.clusters["small"].set_config("qemu", 100, "scsi1", None)
+        lab.settings["on_stage_failure"] = "continue"
+        lab.save()
+        result = lab.watched()
+        assert not result["ok"]
+        said = " ".join(errors(result))
+        assert "not one of the virtual_machines of this endpoint has the tag 'proxbox' any more" in said
+        assert "filter, select all, edit, add tag" in said
+        allowed = {"extras.tag"}
+        ours = [entry for entry in lab.written() if entry.model not in allowed and entry.message]
+        assert ours == []
+        # The memory's custom field goes too; both come back with the next full run, and edits stay.
+        tag = lab.one("extras/tags", slug="proxbox")["id"]
+        for path in (VMS, "virtualization/virtual-disks", "dcim/devices", "virtualization/clusters"):
+            rows = lab.rows(path, cf_proxmox_endpoint="small")
+            client.update(
+                path,
+                [{"id": row["id"], "tags": [*({"id": t["id"]} for t in row["tags"]), {"id": tag}]} for row in rows],
+            )
+        edit(lab, VMS, lab.vm(101)["id"], description="by hand")
+        client.delete("extras/custom-fields", [lab.one("extras/custom-fields", name=MEMORY)["id"]])
+        client.close()
+        lab.watched(stages=("devices", "virtual_machines"))
+        row = lab.vm(101)
+        assert row["description"] == "by hand"
+        assert row["custom_fields"][MEMORY]["name"] == "db01"
+        assert lab.vm(100)["memory"] == 1024

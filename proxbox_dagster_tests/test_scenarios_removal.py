@@ -8,17 +8,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
 from proxbox_dagster import run as runs
 from proxbox_dagster.cli import app
-from proxbox_dagster.definitions import build_definitions
 from proxbox_dagster.demo.proxmox import Cluster
-from proxbox_dagster.jobs import FULL_UPDATE
-from proxbox_dagster.settings import load_settings
-from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, lend, synced
 
 pytestmark = pytest.mark.xdist_group("scenarios_removal")
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
