@@ -1,6 +1,7 @@
 """Reports as Dagster metadata: numbers that the UI draws as trends, and tables that people read. Bounded in size.
 
-The UI shows text as it is and Markdown behind a click; so what an operator must not miss is text, and comes first.
+The UI shows text as it is, and Markdown behind a click unless it is short; so what an operator must not miss is text,
+and comes first.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def test_a_stage_materialized_by_clicks_shows_what_it_changed(ui: Browser, lab: 
     ui.open("/assets/netbox/virtual_machines?view=events")
     ui.sees("1 updated, 3 unchanged", "in_netbox", "cf_proxmox_endpoint=lab", "duration_seconds")
     ui.sees("pihole-old", "update", "before", "after")  # a short table stands open, a long one behind a click
-    [row] = ui.all("//tr[contains(., 'pihole-old')]")
+    # The table of changes stands in a cell of the table of metadata.
+    [row] = ui.all("//tr[not(.//tr)][contains(., 'pihole-old')][contains(., 'update')]")
     assert row.text.split()[-4:] == ["update", "name", "pihole", "pihole-old"]
     links = [link.get_attribute("href") or "" for link in row.find_elements("tag name", "a")]
     assert links[0].startswith(f"{lab.netbox.url}/virtualization/virtual-machines/")
