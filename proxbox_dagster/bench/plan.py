@@ -41,9 +41,9 @@ def measure(plan: Plan, say: Say, netbox: NetBoxServer | None = None) -> Figures
     if not plan.sizes:
         return {"machine": _machine(), "plan": _asked(plan), "scale": scale(plan.large), "sizes": []}
     with World(clients=plan.clients, workers=plan.workers, netbox=netbox) as world:
-        # The first requests to a new NetBox load much of it: they are nobody's figures.
-        world.clusters(3)
-        world.sync()
+        if plan.repeat > 1:  # The first requests to a new NetBox load much of it: they are nobody's figures.
+            world.clusters(3)
+            world.sync()
         if plan.profile:
             _profile(plan, world, say)
             return {}
