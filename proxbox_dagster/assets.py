@@ -18,6 +18,7 @@ from proxbox_dagster.netbox.spec import Desired, ObjectClass
 from proxbox_dagster.proxmox.sources import SOURCES, Source
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.run import EndpointRun
+from proxbox_dagster.snapshot_files import Snapshots
 from proxbox_dagster.stages.mapping_doc import anchor, heading
 from proxbox_dagster.stages.stage import Stage
 
@@ -81,13 +82,15 @@ def source_assets(partitions: dg.PartitionsDefinition[str], look: Look) -> dg.As
                 run.hold()
                 run.look_ahead(_steps(context))
             run.prefetch(names)
+        snapshots = Snapshots(run.file.snapshots, context.instance, context.log.warning)
         for name in names:
             with spoken(cancel=run.cancel):
                 fetched = run.fetched(name)
+                kept = None if run.options.dry_run else snapshots.keep(fetched, run.version(name))
             yield dg.ObserveResult(
                 asset_key=source_key(name),
                 data_version=dg.DataVersion(_version(context, run, name)),
-                metadata=_observed(fetched),
+                metadata=_observed(fetched) | ({"snapshot": dg.MetadataValue.path(kept)} if kept else {}),
             )
 
     return read_proxmox

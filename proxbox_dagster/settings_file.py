@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    field_validator,
     model_validator,
 )
 
@@ -240,18 +239,28 @@ class ScheduleConfig(_Strict):
     )
 
 
+def _no_secret(value: str) -> str:
+    if re.search(r"//[^/@]*:[^/@]*@", value):
+        raise ValueError("the path is shown in the UI: leave user and password to the environment")
+    return value
+
+
+Folder = Annotated[str, AfterValidator(_no_secret)]
+"""A folder's path, or an fsspec URL such as ``s3://bucket/folder``."""
+
+
 class ReportsConfig(_Strict):
     """Where the full list of what each run changed is kept."""
 
-    path: str | None = Field(None, description="a folder or an fsspec URL; without it below the instance's storage")
+    path: Folder | None = Field(None, description="a folder or an fsspec URL; without it below the instance's storage")
     keep: int = Field(50, ge=0, description="runs of each endpoint whose lists are kept; 0: none is written")
 
-    @field_validator("path")
-    @classmethod
-    def _no_secret(cls, value: str | None) -> str | None:
-        if value and re.search(r"//[^/@]*:[^/@]*@", value):
-            raise ValueError("the path is shown in the UI: leave user and password to the environment")
-        return value
+
+class SnapshotsConfig(_Strict):
+    """Where what runs have read of Proxmox is kept."""
+
+    path: Folder | None = Field(None, description="a folder or an fsspec URL; without it nothing is kept")
+    keep: int = Field(20, ge=1, description="contents of each source and endpoint that are kept, the newest")
 
 
 class SettingsFile(_Strict):
@@ -271,6 +280,7 @@ class SettingsFile(_Strict):
     concurrency: ConcurrencyConfig = Field(default_factory=lambda: ConcurrencyConfig.model_validate({}))
     schedules: ScheduleConfig = ScheduleConfig()
     reports: ReportsConfig = ReportsConfig()
+    snapshots: SnapshotsConfig = SnapshotsConfig()
     docs_url: str | None = Field(
         None, pattern=r"^https?://", description="where the folder docs of this project can be read; linked in the UI"
     )
