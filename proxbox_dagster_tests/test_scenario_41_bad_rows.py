@@ -57,24 +57,30 @@ def names(lab: History) -> set[str]:
 
 
 def test_scenario_41_a_row_that_clashes_with_one_made_meanwhile_by_a_person_is_told_apart(lab: History) -> None:
-    """Snapshots are unique by guest number, name and node only: the one that comes second gets a name of its own."""
+    """Snapshots are unique by guest number, name and node only: the one that comes second gets a node of its own."""
     machine = lab.vm(101)
+    node = machine["device"]["name"]
+    made: list[dict[str, Any]] = []
 
     def person() -> None:
-        client = lab.client()
-        node = machine["device"]["name"]
         row = {"virtual_machine": machine["id"], "name": BAD, "vmid": 101, "node": node, "subtype": "qemu"}
-        client.create(f"{X}snapshots", [row])
+        client = lab.client()
+        made.extend(client.create(f"{X}snapshots", [{**row, "status": "active"}]))
         client.close()
 
     lab.proxy.add_fault("POST", f"^/api/{X}snapshots/$", above=1000, before=person)
     lab.good_sync()
+    [theirs] = made
     assert counts(lab) == {"seen": 102, "created": 100, "unchanged": 2}
     assert names(lab) == set(HUNDRED)
-    [theirs] = lab.rows(f"{X}snapshots", name=BAD)
-    assert theirs["custom_fields"]["proxmox_endpoint"] is None, "the person's row is as it was"
-    [ours] = lab.rows(f"{X}snapshots", name=f"{BAD}@small")
-    assert ours["custom_fields"]["proxmox_endpoint"] == "small"
+    rows = {row["custom_fields"]["proxmox_endpoint"]: row for row in lab.rows(f"{X}snapshots", name=BAD)}
+    assert rows.keys() == {None, "small"}
+    assert rows[None] == theirs, "the person's row is as it was"
+    assert (rows[None]["node"], rows["small"]["node"]) == (node, f"{node}@small")
+    [note] = [note for note in lab.reports()["small", "snapshots"].notes if BAD in note]
+    assert f"node is written as {node}@small" in note
+    lab.run()
+    assert lab.written() == []
 
 
 def test_scenario_41_a_row_that_netbox_fails_at_and_does_not_name(lab: History) -> None:
