@@ -35,15 +35,11 @@ class Owned:
         return str(row.get("display") or row.get(self.spec.label) or row["id"])
 
 
-def owned_rows(client: NetBoxClient, endpoint: str, specs: Sequence[ModelSpec]) -> list[Owned]:
-    """Everything of an endpoint, what hangs on others first: the order in which it can be removed."""
-    state = NetBoxState(client, endpoint, specs)
+def owned_rows(state: NetBoxState) -> list[Owned]:
+    """Everything of the state's endpoint, what hangs on others first: the order in which it can be removed."""
+    endpoint = state.endpoint
     found: list[Owned] = []
-    seen: set[str] = set()
-    for spec in reversed([spec for spec in specs if not spec.update_only and spec.path not in seen]):
-        if spec.path in seen:
-            continue
-        seen.add(spec.path)
+    for spec in children_first(list(state.specs.values())):
         state.load(spec)
         item = Owned(spec)
         for row in state.rows(spec):
@@ -57,6 +53,25 @@ def owned_rows(client: NetBoxClient, endpoint: str, specs: Sequence[ModelSpec]) 
         if item.rows or item.kept:
             found.append(item)
     return found
+
+
+def children_first(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+    """One spec of each path: the last stage's first, but none before what NetBox deletes along with its rows."""
+    last = {spec.path: spec for spec in specs if not spec.update_only}
+    order: dict[str, ModelSpec] = {}
+    begun: set[str] = set()
+
+    def take(path: str) -> None:
+        if path in begun or path not in last:
+            return
+        begun.add(path)
+        for child, _filter in last[path].children:
+            take(child)
+        order[path] = last[path]
+
+    for spec in reversed(specs):
+        take(spec.path)
+    return list(order.values())
 
 
 def purge(
@@ -76,14 +91,15 @@ def purge(
             lock.acquire(RUN_ID)
         client.check(plugin=file.plugin)
         specs = stages.specs(plugin=file.plugin)
-        found = owned_rows(client, endpoint, specs)
+        state = NetBoxState(client, endpoint, specs)
+        found = owned_rows(state)
         clean = True
         if not found:
             known = ", ".join(settings.endpoint_names)
             warn(f"nothing in NetBox belongs to endpoint {endpoint} (in the settings are: {known})")
         for item in found:
             if yes:
-                clean = _remove(client, item) and clean
+                clean = remove(client, state, item) and clean
             tell(item)
         if found:
             warn(SHARED_STAYS)
@@ -102,20 +118,25 @@ def _keep_what_people_use(state: NetBoxState, item: Owned) -> None:
     item.rows = [row for row in item.rows if row["id"] not in foreign]
 
 
-def _remove(client: NetBoxClient, item: Owned) -> bool:
+def remove(client: NetBoxClient, state: NetBoxState, item: Owned) -> bool:
     """Remove the rows of one class. False where NetBox did not let one go."""
     for part in chunks(item.rows, 50):
-        item.deleted += _delete(client, item, list(part))
+        item.deleted += _delete(client, state, item, list(part))
     return item.deleted == len(item.rows)
 
 
-def _delete(client: NetBoxClient, item: Owned, rows: list[dict[str, Any]]) -> int:
+def _delete(client: NetBoxClient, state: NetBoxState, item: Owned, rows: list[dict[str, Any]]) -> int:
+    """How many of the rows are gone now. One that NetBox does not have any more is, whoever deleted it."""
     try:
         client.delete(item.spec.path, [row["id"] for row in rows])
         return len(rows)
     except RowsRefused as refusal:
+        there = state.there(item.spec, [row["id"] for row in rows])
+        left = [row for row in rows if row["id"] in there]
+        gone = len(rows) - len(left)
         if len(rows) == 1:
-            item.kept.append(f"{item.label(rows[0])}: {refusal}")
-            return 0
-        middle = len(rows) // 2
-        return _delete(client, item, rows[:middle]) + _delete(client, item, rows[middle:])
+            item.kept += [f"{item.label(row)}: {refusal}" for row in left]
+            return gone
+        middle = len(left) if gone else len(left) // 2
+        parts = [part for part in (left[:middle], left[middle:]) if part]
+        return gone + sum(_delete(client, state, item, part) for part in parts)

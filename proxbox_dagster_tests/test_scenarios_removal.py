@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
 from proxbox_dagster import run as runs
 from proxbox_dagster.cli import app
+from proxbox_dagster.definitions import build_definitions
 from proxbox_dagster.demo.proxmox import Cluster
+from proxbox_dagster.jobs import FULL_UPDATE
+from proxbox_dagster.settings import load_settings
 from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, lend, synced
 
 pytestmark = pytest.mark.xdist_group("scenarios_removal")
@@ -222,3 +226,65 @@ def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
         config[new] = config.pop(old)
     lab.run(stages=("virtual_disks",))
     assert counted(lab, "virtual_disks") == (0, 2)
+
+
+# -- what is let go of --------------------------------------------------------------------------------------------
+
+
+def test_scenario_21_what_leaves_the_settings_or_the_scope_is_kept_and_purge_finds_it(lab: Synced) -> None:
+    lab.run(override_brake=True)
+    addresses = {row["address"] for row in lab.rows("ipam/ip-addresses")}
+    assert "2001:db8:5a::10/64" in addresses
+    lab.settings["addresses"] = {"ignore_networks": ["2001:db8:5a::10/128"]}
+    lab.save()
+    lab.run()
+    assert lab.written() == []
+    [told] = [line for report in lab.reports().values() for line in report.notes if "2001:db8:5a::10" in line]
+    assert "the settings leave 2001:db8:5a::10 out (addresses.ignore_networks)" in told
+    assert {row["address"] for row in lab.rows("ipam/ip-addresses")} == addresses
+    for scope in ({"nodes": ["pve2"]}, {"storages": ["nas"]}, {"vmids": [101]}):
+        if "nodes" in scope:
+            lab.clusters["small"].delete_guest("qemu", 102)
+        narrowed(lab, **scope)
+        assert [entry for entry in lab.written() if "cf.proxbox_missing" in entry.fields] == [], scope
+        assert [entry for entry in lab.written() if entry.action == "delete"] == [], scope
+
+
+def narrowed(lab: Synced, **scope: Any) -> None:
+    """A run of the whole job, narrowed as in the launchpad."""
+    definitions = build_definitions(load_settings())
+    lab.log.forget()
+    with dg.DagsterInstance.ephemeral() as instance:
+        definitions.resolve_job_def(FULL_UPDATE).execute_in_process(
+            instance=instance,
+            partition_key="small",
+            run_config={
+                "resources": {"proxbox": {"config": scope}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            raise_on_error=False,
+        )
+
+
+def test_scenarios_21_52_purge_works_for_an_endpoint_that_left_the_settings(
+    netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    clusters = {"small": described("small"), "twin": described("twin")}
+    with synced(netbox_server, tmp_path_factory.mktemp("purge"), **clusters) as lab:
+        lab.settings["endpoints"] = [item for item in lab.settings["endpoints"] if item["name"] == "small"]
+        lab.save()
+        ours = {row["id"] for row in lab.rows(VMS, cf_proxmox_endpoint="small")}
+        lab.run()
+        assert lab.written() == []
+        nobody = CliRunner().invoke(app, ["purge", "--endpoint", "nobody"])
+        assert "nothing in NetBox belongs to endpoint nobody" in " ".join(nobody.output.split())
+        listed = CliRunner().invoke(app, ["purge", "--endpoint", "twin"])
+        assert listed.exit_code == 0, listed.output
+        assert "db01" in listed.output
+        assert lab.written() == []
+        done = CliRunner().invoke(app, ["purge", "--endpoint", "twin", "--yes"])
+        assert done.exit_code == 0, done.output
+        assert lab.rows(VMS, cf_proxmox_endpoint="twin") == []
+        assert {row["id"] for row in lab.rows(VMS)} == ours
+        lab.run()
+        assert lab.written() == []
