@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxbox_dagster_tests.support.synced import VMS, Synced, described, errors, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, described, errors, laid_out, lend, synced
 
 pytestmark = pytest.mark.xdist_group("scenarios_ownership")
 MEMORY = "proxbox_last_written"
@@ -263,3 +263,49 @@ def test_a_deleted_ownership_tag_stops_loudly_and_writes_to_nothing_that_had_it(
         assert row["description"] == "by hand"
         assert row["custom_fields"][MEMORY]["name"] == "db01"
         assert lab.vm(100)["memory"] == 1024
+
+
+# -- 28: objects that are there already ---------------------------------------------------------------------------
+
+
+def test_scenario_28_a_hand_made_object_is_taken_over_by_explicit_rule_only(
+    netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with laid_out(netbox_server, tmp_path_factory.mktemp("adopt"), small=described("small")) as lab:
+        lab.run(stages=("devices",))
+        cluster = lab.one("virtualization/clusters")["id"]
+        web = made(lab, VMS, name="WEB01", cluster=cluster, description="the shop", memory=1)
+        image = made(lab, VMS, name="image", cluster=cluster)
+        order = {"stages": ("virtual_machines",)}
+
+        def seen() -> list[dict[str, Any]]:
+            """As the person sees them: making the custom fields gives every row empty ones."""
+            return [{**row, "custom_fields": None} for row in lab.rows(VMS, id=[web, image])]
+
+        before = seen()
+
+        result = lab.watched(**order)
+        assert not result["ok"]
+        [said] = [line for line in errors(result) if "'WEB01'" in line]
+        assert f"NetBox already has virtual_machines 'WEB01' (id {web}), which this project did not make" in said
+        assert "adopt: by_name" in said
+        assert seen() == before
+        assert len(lab.rows(VMS, cf_proxmox_endpoint="small")) == 2
+
+        lab.settings["adopt"] = "tagged"
+        lab.save()
+        edit(lab, VMS, web, tags=[{"slug": "proxbox"}])
+        result = lab.watched(**order)
+        assert not any("WEB01" in line for line in errors(result))
+        row = lab.vm(100)
+        assert (row["id"], row["description"], row["memory"]) == (web, "the shop", 4096)
+        assert row["name"] == "WEB01", "a name that a person gave it stays"
+        assert any("description was changed by hand and is kept" in line for line in warnings(result))
+        assert [row for row in seen() if row["id"] == image] == [row for row in before if row["id"] == image]
+
+        lab.settings["adopt"] = "by_name"
+        lab.save()
+        lab.run(**order)
+        assert lab.vm(102)["id"] == image
+        lab.run(**order)
+        assert lab.written() == []

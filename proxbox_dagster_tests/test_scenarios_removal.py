@@ -18,7 +18,7 @@ from proxbox_dagster.definitions import build_definitions
 from proxbox_dagster.demo.proxmox import Cluster
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.settings import load_settings
-from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
 
 pytestmark = pytest.mark.xdist_group("scenarios_removal")
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -228,6 +228,28 @@ def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
     assert counted(lab, "virtual_disks") == (0, 2)
 
 
+def test_scenario_16_guests_and_the_deletion_of_marked_ones_are_braked_too(lab: Synced, clock: Clock) -> None:
+    """The brake holds when rows are marked, and again when the marked ones would be deleted."""
+    cluster = lab.clusters["small"]
+    lab.run(stages=("virtual_machines",))
+    rules = {"removal": {"default": "delete", "grace_days": 1, "confirmations": 1}, "brake": {"minimum": 1}}
+    lab.settings |= rules
+    lab.save()
+    for kind, vmid in (("qemu", 101), ("qemu", 102)):
+        cluster.delete_guest(kind, vmid)
+    result = lab.watched(stages=("virtual_machines",))
+    assert "2 of 4 virtual_machines would be removed (50 %)" in " ".join(errors(result))
+    assert lab.written() == []
+    lab.run(stages=("virtual_machines",), override_brake=True)
+    assert counted(lab, "virtual_machines") == (2, 0)
+    clock.pass_days(2)
+    result = lab.watched(stages=("virtual_machines",))
+    assert "2 of 4 virtual_machines would be removed (50 %)" in " ".join(errors(result))
+    assert lab.written() == []
+    lab.run(stages=("virtual_machines",), override_brake=True)
+    assert counted(lab, "virtual_machines") == (0, 2)
+
+
 # -- what is let go of --------------------------------------------------------------------------------------------
 
 
@@ -264,6 +286,14 @@ def narrowed(lab: Synced, **scope: Any) -> None:
             },
             raise_on_error=False,
         )
+
+
+def test_a_run_narrowed_to_a_guest_that_is_not_there_says_so_and_removes_nothing(lab: Synced) -> None:
+    lab.clusters["small"].delete_guest("qemu", 102)
+    result = lab.watched(vmids=(102,))
+    assert not result["ok"]
+    assert "endpoint small has no guest of that number" in " ".join(errors(result))
+    assert lab.written() == []
 
 
 def test_scenarios_21_52_purge_works_for_an_endpoint_that_left_the_settings(
