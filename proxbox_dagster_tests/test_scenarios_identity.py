@@ -137,3 +137,26 @@ def test_a_number_that_goes_from_a_machine_to_a_container_is_another_guest(lab: 
     cluster.delete_guest("lxc", 103)
     cluster.add_guest(guest)
     lab.run(endpoints=("twin",))
+
+
+def test_a_node_that_is_new_under_an_old_name_and_one_that_was_replaced(lab: Synced) -> None:
+    cluster = lab.clusters["small"]
+    before = {name: lab.one("dcim/devices", name=name, cf_proxmox_endpoint="small") for name in ("pve1", "pve3")}
+    with cluster.lock:
+        node = cluster.nodes.pop("pve3")
+        fresh = copy.deepcopy(node)
+        fresh.name, fresh.ip = "pve4", "192.0.2.14"
+        cluster.nodes["pve4"] = fresh
+        cluster.nodes["pve1"].memory = 128 << 30  # the same name on other hardware
+    lab.run(endpoints=SMALL)
+    after = {name: lab.one("dcim/devices", name=name, cf_proxmox_endpoint="small") for name in ("pve1", "pve3", "pve4")}
+    assert after["pve1"]["id"] == before["pve1"]["id"]
+    assert (after["pve3"]["id"], after["pve3"]["status"]["value"]) == (before["pve3"]["id"], "decommissioning")
+    assert after["pve4"]["id"] not in {row["id"] for row in before.values()}
+    with cluster.lock:
+        cluster.nodes.pop("pve4")
+        cluster.nodes["pve3"] = node
+    lab.run(endpoints=SMALL)
+    back = lab.one("dcim/devices", name="pve3", cf_proxmox_endpoint="small")
+    assert (back["id"], back["status"]["value"]) == (before["pve3"]["id"], "active")
+    assert "proxbox-missing" not in {tag["slug"] for tag in back["tags"]}
