@@ -51,7 +51,7 @@ def refused(lab: Synced, *words: str, only: str = "") -> str:
     """The one line that ``sync`` tells, which has all of ``words``; the run is red and NetBox is untouched."""
     code, output = run("sync", *(["--stage", only] if only else []))
     assert code == 1, output
-    told = [line for line in output.splitlines() if line.startswith("✗") and not line.startswith("✗ failed (run ")]
+    told = [line for line in output.splitlines() if line.startswith("✗") and not line.startswith("✗ failed small:")]
     assert len(told) == 1, output
     assert all(word in told[0] for word in words), told[0]
     assert "Traceback" not in output
