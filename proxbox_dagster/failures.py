@@ -49,7 +49,7 @@ def one_endpoint(partitions: Sequence[str]) -> str:
     """The run's endpoint. Raises :class:`dagster.Failure` for a run over several, which would share one fate."""
     if len(partitions) != 1:
         raise dg.Failure(
-            f"this run covers the endpoints {', '.join(partitions)}: start a run for each, "
+            f"this run covers the endpoints {', '.join(sorted(partitions))}: start a run for each, "
             "with the backfill's option 'multiple runs'",
             allow_retries=False,
         )

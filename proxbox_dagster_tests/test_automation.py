@@ -21,7 +21,7 @@ from proxbox_dagster_tests.support.graph import two_endpoints
 
 Requests = dict[str, set[str]]
 SWEPT = swept("nodes")
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("automation")]
+pytestmark = pytest.mark.real
 EVERYTHING = {item.name for stage in STAGES for item in stage.object_classes}
 
 

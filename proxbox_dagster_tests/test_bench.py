@@ -70,7 +70,6 @@ def test_the_phases_of_a_clock_exclude_one_another() -> None:
     assert all(seconds >= 0 for seconds in clock.seconds.values())
 
 
-@pytest.mark.xdist_group("bench")
 def test_scenario_53_the_bench_reports_cold_no_op_changed_and_one_guest(netbox: NetBoxServer, tmp_path: Path) -> None:
     plan = Plan(sizes=(5,), repeat=1)
 

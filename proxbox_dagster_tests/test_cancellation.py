@@ -19,7 +19,6 @@ from proxbox_dagster_tests.support.faulty_proxy import WRITES
 from proxbox_dagster_tests.support.history import History, assert_same, history, prepare
 from proxbox_dagster_tests.support.synced import VMS, errors
 
-pytestmark = pytest.mark.xdist_group("two_runs")
 SOON = 6.0
 """Seconds: two are promised, and a machine that runs tests is slow. What is waited for here takes a minute."""
 

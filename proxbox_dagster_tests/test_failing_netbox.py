@@ -18,7 +18,6 @@ from proxbox_dagster_tests.support.faulty_proxy import WRITES, Fault
 from proxbox_dagster_tests.support.history import History, assert_quiet, assert_same, history, make_changes, prepare
 from proxbox_dagster_tests.support.synced import errors
 
-pytestmark = pytest.mark.xdist_group("failing_netbox")
 PAGE = "<html><body>maintenance</body></html>"
 
 

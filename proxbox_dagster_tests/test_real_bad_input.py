@@ -15,8 +15,6 @@ from proxbox_dagster.demo.ports import free_port
 from proxbox_dagster_tests.support.least import for_runs
 from proxbox_dagster_tests.support.synced import Synced, described, laid_out
 
-pytestmark = pytest.mark.xdist_group("bad_input")
-
 STATUS = {"netbox-version": "4.7.3", "plugins": {"netbox_proxbox": "0.0.29.post6"}}
 CLOSED = free_port(28000)
 """A port on which nothing listens."""

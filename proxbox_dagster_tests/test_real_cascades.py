@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -56,4 +57,5 @@ def test_nothing_that_people_made_is_taken_along_unseen(netbox_server: Any) -> N
 def _is_of(path: str, model: str) -> bool:
     """``ipam/fhrp-group-assignments`` is where ``ipam.fhrpgroupassignment`` is."""
     app, name = path.split("/")
-    return app == model.split(".")[0] and name.replace("-", "").startswith(model.split(".")[1])
+    singular = re.sub(r"ies$", "y", name.replace("-", ""))
+    return app == model.split(".")[0] and singular.startswith(model.split(".")[1])

@@ -22,7 +22,6 @@ from proxbox_dagster_tests.support.dump import Dump, difference
 from proxbox_dagster_tests.support.history import History, Kill, history, killed, prepare
 from proxbox_dagster_tests.support.synced import VMS, errors
 
-pytestmark = pytest.mark.xdist_group("killed")
 HISTORIES = int(os.environ.get("PROXBOX_HISTORIES", "1"))
 POINTS = 3
 

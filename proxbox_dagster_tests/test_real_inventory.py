@@ -13,8 +13,6 @@ from proxbox_dagster_tests.support.expect_guest_data import Expectation
 from proxbox_dagster_tests.support.expect_inventory import OWNERSHIP_TAGS, Inventory, Rows
 from proxbox_dagster_tests.support.lab import Lab
 
-pytestmark = pytest.mark.xdist_group("real_inventory")
-
 X = "plugins/proxbox/"
 ENDPOINTS = ("odd", "lab", "ams1")
 STAGES = ("devices", "storage", "virtual_machines")

@@ -11,8 +11,6 @@ from proxbox_dagster.demo.proxmox import Cluster
 from proxbox_dagster.demo.proxmox.loader import agent_row, interface_row, read_cluster
 from proxbox_dagster_tests.support.synced import VMS, Synced, lend, synced
 
-pytestmark = pytest.mark.xdist_group("real_networking")
-
 NICS = "virtualization/interfaces"
 IPS = "ipam/ip-addresses"
 MAC = "BC:24:11:00:00:{:02X}"

@@ -14,8 +14,6 @@ from proxbox_dagster.jobs import GUEST_STAGES
 from proxbox_dagster.stages import BY_NAME, STAGES
 from proxbox_dagster_tests.support.synced import Synced, X, described, errors, laid_out
 
-pytestmark = pytest.mark.xdist_group("partial_runs")
-
 CHANGED = {
     "devices": {"device"},
     "virtual_machines": {"virtualmachine"},

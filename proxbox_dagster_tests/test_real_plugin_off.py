@@ -13,7 +13,6 @@ from proxbox_dagster.stages import STAGES, object_classes
 from proxbox_dagster_tests.support.held import untruths
 from proxbox_dagster_tests.support.synced import Synced, X, described, laid_out
 
-pytestmark = pytest.mark.xdist_group("plugin_off")
 CORE = {item.name for item in object_classes(plugin=False)}
 ONLY_PLUGIN = {item.name for item in object_classes()} - CORE
 

@@ -17,8 +17,6 @@ from proxbox_dagster import stages
 from proxbox_dagster.cli import app
 from proxbox_dagster_tests.support.synced import Synced, described, laid_out
 
-pytestmark = pytest.mark.xdist_group("trust")
-
 TOKEN = "canary-0f0f-token-of-proxmox"
 PASSWORD = "canary-1f1f-password-of-proxmox"
 WRONG = "canary-2f2f-wrong-secret"

@@ -14,8 +14,6 @@ from proxbox_dagster.stages import STAGES
 from proxbox_dagster_tests.support.least import for_runs
 from proxbox_dagster_tests.support.synced import VMS, Synced, described, errors, laid_out
 
-pytestmark = pytest.mark.xdist_group("trust")
-
 
 @pytest.fixture(scope="module")
 def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:

@@ -21,8 +21,6 @@ from proxbox_dagster_tests.support.expect_networking import NetworkExpectation
 from proxbox_dagster_tests.support.held import Held, untruths
 from proxbox_dagster_tests.support.synced import Synced, X, errors, laid_out
 
-pytestmark = pytest.mark.xdist_group("real_truth")
-
 
 def made(name: str, seed: int, flavour: str) -> Cluster:
     cluster = make_cluster(name, nodes=3, guests=60, seed=seed, flavour=flavour)

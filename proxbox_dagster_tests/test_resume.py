@@ -14,7 +14,7 @@ from proxbox_dagster.stages import STAGES
 from proxbox_dagster_tests.support.fake_run import FakeWorld
 from proxbox_dagster_tests.support.graph import two_endpoints
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("resume")]
+pytestmark = pytest.mark.real
 NAMES = [stage.name for stage in STAGES]
 SETTINGS = {"mode": "abort"}
 

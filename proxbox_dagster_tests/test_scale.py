@@ -49,7 +49,6 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
-@pytest.mark.xdist_group("scale")
 @pytest.mark.parametrize("empty", [False, True], ids=["no-op", "cold"])
 def test_scenario_54_the_work_grows_with_the_objects_and_not_with_their_square(
     empty: bool, answers: list[Path]
@@ -63,7 +62,6 @@ def test_scenario_54_the_work_grows_with_the_objects_and_not_with_their_square(
     assert empty or (small.changes, middle.changes, large.changes) == (0, 0, 0)
 
 
-@pytest.mark.xdist_group("scale")
 def test_scenario_53_a_run_without_changes_asks_netbox_for_pages_and_not_for_objects(answers: list[Path]) -> None:
     small, _, large = (effort(kept, empty=False) for kept in answers)
 

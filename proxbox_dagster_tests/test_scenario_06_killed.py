@@ -20,8 +20,6 @@ from proxbox_dagster_tests.support.history import (
     make_changes,
 )
 
-pytestmark = pytest.mark.xdist_group("killed")
-
 
 @pytest.fixture(scope="module")
 def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:

@@ -18,8 +18,6 @@ from proxbox_dagster_tests.support.faulty_proxy import WRITES
 from proxbox_dagster_tests.support.history import prepare
 from proxbox_dagster_tests.support.synced import Synced, described, errors, laid_out
 
-pytestmark = pytest.mark.xdist_group("two_runs")
-
 
 @pytest.fixture(scope="module")
 def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:

@@ -10,7 +10,6 @@ import pytest
 from proxbox_dagster_tests.support.history import History, history
 from proxbox_dagster_tests.support.synced import VMS, X, errors
 
-pytestmark = pytest.mark.xdist_group("failing_netbox")
 HUNDRED = [f"s{number:03}" for number in range(100)]
 BAD = "s050"
 TABLE = "netbox_proxbox_vmsnapshot"

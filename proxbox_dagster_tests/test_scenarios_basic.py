@@ -11,7 +11,6 @@ import pytest
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
 
-pytestmark = pytest.mark.xdist_group("scenarios_basic")
 SMALL = ("small",)
 
 

@@ -12,8 +12,6 @@ from proxbox_dagster.demo.proxmox.acl import PRIVILEGES
 from proxbox_dagster_tests.support.changelog import Entry
 from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
 
-pytestmark = pytest.mark.xdist_group("scenarios_evidence")
-
 
 @pytest.fixture(scope="module")
 def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:

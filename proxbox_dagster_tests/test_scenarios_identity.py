@@ -11,7 +11,6 @@ import pytest
 from proxbox_dagster.demo.proxmox.state import Guest
 from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, lend, synced
 
-pytestmark = pytest.mark.xdist_group("scenarios_identity")
 SMALL = ("small",)
 
 

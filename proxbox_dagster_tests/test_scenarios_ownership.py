@@ -10,7 +10,6 @@ import pytest
 
 from proxbox_dagster_tests.support.synced import VMS, Synced, described, errors, laid_out, lend, synced
 
-pytestmark = pytest.mark.xdist_group("scenarios_ownership")
 MEMORY = "proxbox_last_written"
 
 

@@ -20,7 +20,6 @@ from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.settings import load_settings
 from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
 
-pytestmark = pytest.mark.xdist_group("scenarios_removal")
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DISKS = "virtualization/virtual-disks"
 

@@ -15,7 +15,6 @@ from proxbox_dagster.demo.proxmox.loader import agent_row, interface_row
 from proxbox_dagster_tests.support.held import untruths
 from proxbox_dagster_tests.support.synced import Synced, X, described, lend, synced
 
-pytestmark = pytest.mark.xdist_group("source_changes")
 MAC = "BC:24:11:5A:{:02X}:{:02X}"
 CARD = f"virtio={MAC.format(1, 0x11)},bridge=vmbr0"
 

@@ -12,7 +12,7 @@ from proxbox_dagster.settings import ConcurrencyConfig
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster_tests.support.workspace import LAUNCHPAD, VALIDATE, Workspace, workspace
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("workspace")]
+pytestmark = pytest.mark.real
 JOBS = [FULL_UPDATE, QUICK_UPDATE, OBSERVE, SYNC_GUESTS, *(f"sync_{stage.name}" for stage in STAGES)]
 ENDPOINTS = ("ams1", "fra1", "lon1", "nyc1")
 

@@ -49,12 +49,9 @@ _JOURNAL = ("extras/journal-entries", "assigned_object_*")
 _IMAGES = ("extras/image-attachments", "object_*")
 _CONTACTS = ("tenancy/contact-assignments", "object_*")
 ATTACHED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
-    "virtualization.virtualmachine": (
-        ("extras/image-attachments", "object_*"),
-        ("tenancy/contact-assignments", "object_*"),
-    ),
-    "dcim.device": (("extras/image-attachments", "object_*"), ("tenancy/contact-assignments", "object_*")),
-    "ipam.ipaddress": (("tenancy/contact-assignments", "object_*"),),
+    "virtualization.virtualmachine": (_IMAGES, _CONTACTS),
+    "dcim.device": (_IMAGES, _CONTACTS),
+    "ipam.ipaddress": (_CONTACTS,),
 }
 """By model what people attach to an object beside journal entries, and what goes with it without a word."""
 
