@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxbox_dagster.demo.proxmox.state import Guest
-from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
 
 SMALL = ("small",)
 
@@ -136,6 +136,50 @@ def test_a_number_that_goes_from_a_machine_to_a_container_is_another_guest(lab: 
     cluster.delete_guest("lxc", 103)
     cluster.add_guest(guest)
     lab.run(endpoints=("twin",))
+
+
+def test_a_guest_from_another_cluster_keeps_its_row_and_what_is_under_it(lab: Synced) -> None:
+    """Once it is missing there. A copy of it, and two with its uuid, are new ones."""
+    small, twin = lab.clusters["small"], lab.clusters["twin"]
+    client = lab.client()
+    row = lab.vm(101)
+    client.update(VMS, [{"id": row["id"], "comments": "the accounts of 2025", "name": row["name"]}])
+    client.close()
+    had = under(lab, row["id"])
+    moved = small.delete_guest("qemu", 101)
+    lab.run(endpoints=SMALL)
+    arrived = copy.deepcopy(moved)
+    arrived.vmid, arrived.node, arrived.name = 777, "pve1", "db-main"
+    arrived.config["scsi0"] = "nas:777/vm-777-disk-0.qcow2,size=64G"
+    twin.add_guest(arrived)
+    clone = copy.deepcopy(arrived)
+    clone.vmid, clone.name, clone.agent = 778, "db-clone", None  # a clone that has not been started
+    twin.add_guest(clone)
+    [error] = errors(lab.watched(endpoints=("twin",), dry_run=True))
+    assert "198.51.100.11" in error, "its address is another guest's, as far as one can know"
+    assert "belongs to endpoint small" in error
+    creates = {change[1] for change in lab.changes() if change[0] == "virtual_machines" and change[2] == "create"}
+    assert creates == {"db-main (qemu/777)", "db-clone (qemu/778)"}, "two with one uuid: nobody knows which it is"
+    twin.delete_guest("qemu", 778)
+    lab.run(endpoints=("twin",))
+    after = lab.vm(777, endpoint="twin")
+    assert after["id"] == row["id"]
+    assert (after["name"], after["comments"], after["status"]["value"]) == ("db-main", "the accounts of 2025", "active")
+    assert after["cluster"]["name"] == "twin"
+    assert "proxbox-missing" not in {tag["slug"] for tag in after["tags"]}
+    assert after["custom_fields"]["proxbox_missing"] is None
+    for path in (
+        "virtualization/virtual-disks",
+        "virtualization/interfaces",
+        "ipam/ip-addresses",
+        "dcim/mac-addresses",
+    ):
+        rows = lab.rows(path, virtual_machine_id=row["id"])
+        assert {item["custom_fields"]["proxmox_endpoint"] for item in rows} == {"twin"}, path
+    assert under(lab, row["id"])["virtualization/virtual-disks"] == had["virtualization/virtual-disks"]
+    assert after["primary_ip4"]["address"] == row["primary_ip4"]["address"]
+    lab.run()
+    assert lab.written() == []
 
 
 def test_a_node_that_is_new_under_an_old_name_and_one_that_was_replaced(lab: Synced) -> None:

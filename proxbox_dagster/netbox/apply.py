@@ -104,8 +104,13 @@ class Writer:
         for wave in self._waves(spec, plan.creates, done):
             self._each(wave, lambda part: self._create(spec, part, done))
         self._release(plan, done)
-        self._each(plan.updates, lambda part: self._update(spec, part, done, done.updated))
+        there = [item for item in plan.updates if item.row_id]
+        self._each(there, lambda part: self._update(spec, part, done, done.updated))
         self._second_chance(spec, done)
+        for item in plan.updates:
+            if not item.row_id:  # its row was expected of another class, and could not be made or taken over
+                reason = "the row that it is a part of could not be written"
+                done.failed.append(Skip(item.row.label, reason, Outcome.FAILED))
         self._remove(spec, plan, done)
         return done
 

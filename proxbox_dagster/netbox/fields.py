@@ -58,6 +58,10 @@ class FieldRules:
                 # For tags the memory is what we want on the row, not what people have put beside it.
                 value = wanted if tags else after
                 learnt[item.name] = value if isinstance(value, Ref) else remembered(value)
+        for name, other in self.spec.lets_go:
+            held = decode(self.spec.by_name[other], found)
+            if name in changes and other not in changes and not is_empty(held):
+                changes[other] = (held, None)
         if ours and not self.spec.update_only:
             self._reappeared(found, changes)
         after_memory = self._new_memory(memory, learnt, changes, found)

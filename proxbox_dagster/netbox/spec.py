@@ -169,6 +169,9 @@ class ModelSpec:
     primary_of: tuple[tuple[str, str], ...] = ()
     """(index, field) of rows that may point at a row of this class as their primary one: NetBox does not let it move
     to another parent before they let go of it."""
+    lets_go: tuple[tuple[str, str], ...] = ()
+    """(field, other): a write that changes the field empties the other, which NetBox then fills anew: the site of a
+    virtual machine that goes to another cluster."""
     clash_field: str | None = None
     """When NetBox refuses a new row because another endpoint holds its unique key, the writer appends
     ``@<endpoint>`` to this field; the planner takes a value with that suffix for equal."""

@@ -19,7 +19,7 @@ _POLICIES = {
     "else reported as a conflict",
     Policy.FILL_IF_EMPTY: "written when NetBox has nothing there",
     Policy.CREATE_ONLY: "written when the row is made, never again",
-    Policy.NEVER: "not written: used to find the row",
+    Policy.NEVER: "not written by itself",
 }
 _REMOVALS = {
     "ignore": "never removed",

@@ -34,6 +34,7 @@ VIRTUAL_MACHINE = ModelSpec(
         ),
         FieldSpec("start_on_boot", f"{_CONFIG} onboot", "1: on, else off", Policy.MANAGED),
         FieldSpec("cluster", FIXED, "the endpoint's NetBox cluster", kind=Kind.REF, required=True),
+        FieldSpec("site", "—", "NetBox gives it the cluster's, again when the cluster changes", Policy.NEVER, Kind.REF),
         FieldSpec("device", f"{_RESOURCES} node", "the node's device", kind=Kind.REF),
         FieldSpec(
             "role",
@@ -89,6 +90,7 @@ VIRTUAL_MACHINE = ModelSpec(
     ),
     unique=(UniqueKey(("name", "cluster"), "name__ie", casefold=True),),
     missing_status="decommissioning",
+    lets_go=(("cluster", "site"),),
     proof=("serial", "name"),
     proof_under=("dcim/mac-addresses", "virtual_machine_id", "mac_address"),
     gives_way="name",
