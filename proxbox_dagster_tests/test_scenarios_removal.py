@@ -218,6 +218,7 @@ def test_scenario_16_too_many_removals_of_a_class_are_blocked_until_one_run_says
 def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
     """Each night a backup of every guest comes and one goes: that is no loss."""
     cluster = lab.clusters["small"]
+    lab.run(stages=("virtual_machines", "virtual_disks"), override_brake=True)
     lab.settings["brake"] = {"percent": 10, "objects": 25, "minimum": 0}
     lab.save()
     config = cluster.guest(100).config
