@@ -10,10 +10,11 @@ import dagster as dg
 
 from proxbox_dagster.lock import EndpointBusy
 from proxbox_dagster.netbox.errors import NetBoxError
+from proxbox_dagster.own_folder import FolderNotOurs
 from proxbox_dagster.proxmox.errors import ProxmoxError
 from proxbox_dagster.settings import SettingsError
 
-EXPECTED = (SettingsError, ProxmoxError, NetBoxError, EndpointBusy)
+EXPECTED = (SettingsError, ProxmoxError, NetBoxError, EndpointBusy, FolderNotOurs)
 """What can go wrong outside of this project; anything else is a bug and keeps its traceback."""
 
 

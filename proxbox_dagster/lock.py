@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
-import tempfile
-from pathlib import Path
 from typing import IO
+
+from proxbox_dagster.own_folder import own_folder
 
 
 class EndpointBusy(Exception):
@@ -19,14 +18,15 @@ class EndpointBusy(Exception):
 
 
 class EndpointLock:
-    """Held from :meth:`acquire` to :meth:`release`, or to the end of the process, however it ends."""
+    """Held from :meth:`acquire` to :meth:`release`, or to the end of the process, however it ends.
+
+    Raises :class:`FolderNotOurs`.
+    """
 
     def __init__(self, netbox_url: str, endpoint: str) -> None:
         self.endpoint = endpoint
-        folder = Path(tempfile.gettempdir()) / f"proxbox-dagster-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
         digest = hashlib.sha256(f"{netbox_url}\n{endpoint}".encode()).hexdigest()[:24]
-        self._path = folder / f"{digest}.lock"
+        self._path = own_folder() / f"{digest}.lock"
         self._file: IO[str] | None = None
 
     def acquire(self, run_id: str) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from proxbox_dagster.netbox.permissions import Need
+from proxbox_dagster.own_folder import own_folder
 from proxbox_dagster.settings import NetBoxConnection
 
 VALID = 24 * 3600.0
@@ -20,13 +19,11 @@ class Permitted:
     """That a token may do all of ``wanted``, noted in a folder that only this user can read; the token is not in it."""
 
     def __init__(self, connection: NetBoxConnection, wanted: Sequence[Need]) -> None:
-        folder = Path(tempfile.gettempdir()) / f"proxbox-dagster-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
         secret = connection.token.get_secret_value()
         what = "\n".join([connection.url, secret, *map(str, wanted)])
         # Slow on purpose: from the file's name nobody shall guess a token.
         digest = hashlib.pbkdf2_hmac("sha256", what.encode(), b"proxbox-dagster permitted", 50_000)
-        self._path = folder / f"{digest.hex()[:24]}.permitted"
+        self._path = own_folder() / f"{digest.hex()[:24]}.permitted"
 
     def known(self) -> bool:
         """True when it was found less than a day ago."""

@@ -71,6 +71,7 @@ class Progress:
     """A step of a running stage, for whoever watches: ``done`` of ``total`` rows of a class are written.
 
     ``report`` comes with the last step of a class, also of one that ended early. ``cancelled``: the run was, just now.
+    ``trouble``: NetBox does not answer, and for how long it is tried.
     """
 
     endpoint: str
@@ -80,6 +81,7 @@ class Progress:
     total: int
     report: ClassReport | None = None
     cancelled: bool = False
+    trouble: str = ""
 
 
 Watcher = Callable[[Progress], None]
@@ -137,8 +139,11 @@ class EndpointRun:
             return
         self.cancelled = True
         self.close(GRACE)
+        self._call_out(cancelled=True)
+
+    def _call_out(self, *, cancelled: bool = False, trouble: str = "") -> None:
         for watcher in list(_watchers):
-            watcher(Progress(self.endpoint.name, "", "", 0, 0, cancelled=True))
+            watcher(Progress(self.endpoint.name, "", "", 0, 0, cancelled=cancelled, trouble=trouble))
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -217,7 +222,12 @@ class EndpointRun:
     @cached_property
     def netbox(self) -> NetBoxClient:
         """The client, once NetBox and its plugin are found fit. Raises :class:`NetBoxError`."""
-        client = NetBoxClient(self.connection, self.run_id, self._warn)
+
+        def trouble(text: str) -> None:
+            self._warn(text)
+            self._call_out(trouble=text)
+
+        client = NetBoxClient(self.connection, self.run_id, trouble)
         client.check(plugin=self.file.plugin)
         if notice := stages.left_out(plugin=self.file.plugin):
             self._warn(notice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from proxbox_dagster.stages import STAGES, left_out
 
 LOCATION_TAG, LOCATION = ".dagster/repository", "__repository__@proxbox_dagster"
 """By this tag Dagster's UI shows a run on its job's page; runs that the UI starts have it."""
+
+TROUBLE_EVERY = 10.0
+"""Seconds from one line about a NetBox that does not answer to the next; Dagster's log has each."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,19 @@ def _sync_one(
     """The endpoint's part of the ``--json`` object, and whether the run was cancelled."""
     reports: dict[str, ClassReport] = {}
     run_id = str(uuid.uuid4())
+    told = float("-inf")
 
     def collect(step: runs.Progress) -> None:
+        nonlocal told
         if step.endpoint != endpoint:
             return
         if step.cancelled:
             _report_canceling(instance, run_id)
+            return
+        if step.trouble:
+            if time.monotonic() >= told + TROUBLE_EVERY:
+                told = time.monotonic()
+                audience.notice(step.trouble)
             return
         if step.report:
             reports[step.object_class] = step.report

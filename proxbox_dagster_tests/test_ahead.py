@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from pathlib import Path
 
@@ -74,7 +73,7 @@ def permitted(token: str = "one", url: str = "https://netbox", actions: tuple[st
 def test_what_is_permitted_is_remembered_of_one_token_and_one_need(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert not permitted().known()
     permitted().note()
     assert permitted().known()

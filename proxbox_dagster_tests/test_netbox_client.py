@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from proxbox_dagster.demo.ports import free_port
 from proxbox_dagster.netbox.answers import Passing
-from proxbox_dagster.netbox.client import UNKNOWN_NAME, NetBoxClient
+from proxbox_dagster.netbox.client import FIRST_CONTACT, NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxRefused, NetBoxUnreachable, RowsRefused, RunEnded, WriteUncertain
 from proxbox_dagster.settings import NetBoxConnection
 
@@ -239,13 +240,14 @@ def test_scenario_40_threads_come_and_go_and_connections_stay_within_the_limit(s
     assert server.most <= 2
 
 
-def test_a_name_that_is_not_known_is_told_soon_unless_netbox_has_answered_before() -> None:
-    """A mistyped name in the settings; during a run it is an outage like any other."""
-    connection = NetBoxConnection("http://netbox.invalid", SecretStr("t" * 40), True, 5.0, 180.0, 75, 1)
+@pytest.mark.parametrize("url", ["http://netbox.invalid", f"http://127.0.0.1:{free_port(28100)}"])
+def test_a_wrong_name_or_port_is_told_soon_unless_netbox_has_answered_before(url: str) -> None:
+    """A mistyped address in the settings; during a run it is an outage like any other."""
+    connection = NetBoxConnection(url, SecretStr("t" * 40), True, 5.0, 180.0, 75, 1)
     client = NetBoxClient(connection)
     with pytest.raises(Passing) as trouble:
         client._send("GET", "status", lambda: client._request("status")._make_call("get"))
-    assert trouble.value.nowhere
-    assert client._budget(trouble.value) == UNKNOWN_NAME
+    assert trouble.value.nobody
+    assert client._budget(trouble.value) == FIRST_CONTACT
     client._known = True
     assert client._budget(trouble.value) == connection.retry_budget

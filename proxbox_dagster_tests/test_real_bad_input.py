@@ -131,9 +131,14 @@ def test_netbox_does_not_take_the_token(lab: Synced, monkeypatch: Any) -> None:
     refused(lab, "does not accept the token", "Invalid v2 token", "netbox.token")
 
 
-def test_netbox_out_of_reach(lab: Synced) -> None:
-    set_up(lab, lambda: netbox_of(lab).update(url=f"http://127.0.0.1:{CLOSED}"))
-    refused(lab, f"check that NetBox at http://127.0.0.1:{CLOSED} is up")
+def test_netbox_out_of_reach(lab: Synced, monkeypatch: Any) -> None:
+    """Nobody waits for three minutes, or without a word, for a port that never answered."""
+    monkeypatch.setattr("proxbox_dagster.netbox.client.FIRST_CONTACT", 1.0)
+    set_up(lab, lambda: netbox_of(lab).update(url=f"http://127.0.0.1:{CLOSED}", retry_budget=180))
+    refused(lab, f"check that NetBox at http://127.0.0.1:{CLOSED} is up", "within 1 s")
+    code, output = run("sync", "--stage", "devices")
+    [said] = [line for line in output.splitlines() if "trying again in" in line]
+    assert (code, said.startswith("! NetBox GET status: "), said.endswith("s, for 1 s at most")) == (1, True, True)
 
 
 def test_netbox_has_no_such_name(lab: Synced) -> None:

@@ -30,8 +30,8 @@ class Passing(Exception):
     """Trouble that may be over at the next try.
 
     ``sent``: NetBox may have done what it was asked, and for ``settle`` seconds may still be doing it. ``wait`` is its
-    own Retry-After in seconds. ``fault``: it failed at this request, and it is not worth trying for long. ``nowhere``:
-    its name is not known.
+    own Retry-After in seconds. ``fault``: it failed at this request, and it is not worth trying for long. ``nobody``:
+    its name is not known, or nobody listens on its port.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Passing(Exception):
         wait: float = 0.0,
         settle: float = 0.0,
         fault: bool = False,
-        nowhere: bool = False,
+        nobody: bool = False,
     ) -> None:
         super().__init__(message)
         self.sent = sent
         self.wait = wait
         self.settle = settle
         self.fault = fault
-        self.nowhere = nowhere
+        self.nobody = nobody
 
 
 def asked(connection: NetBoxConnection, where: str, path: str, call: Callable[[], Any]) -> Any:
@@ -67,9 +67,9 @@ def asked(connection: NetBoxConnection, where: str, path: str, call: Callable[[]
     except (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError) as error:
         raise Passing(f"{where}: no connection ({_tail(error)})", sent=False) from None
     except requests.exceptions.ConnectionError as error:
-        nowhere = "NameResolutionError" in repr(error)
-        refused = nowhere or "NewConnectionError" in repr(error) or "refused" in str(error)
-        raise Passing(f"{where}: {_tail(error)}", sent=not refused, settle=DROPPED, nowhere=nowhere) from None
+        nobody = "NameResolutionError" in repr(error) or "refused" in str(error)
+        unsent = nobody or "NewConnectionError" in repr(error)
+        raise Passing(f"{where}: {_tail(error)}", sent=not unsent, settle=DROPPED, nobody=nobody) from None
     except requests.exceptions.Timeout as error:
         late = connection.timeout
         raise Passing(f"{where}: no answer ({_tail(error)})", sent=True, settle=late) from None

@@ -44,8 +44,8 @@ PAUSE = wait_exponential(multiplier=0.5, max=15) + wait_random(0, 1)
 FAULT_TRIES = 3
 """How often a request is sent at which NetBox itself fails; of a list, one row may be the cause."""
 
-UNKNOWN_NAME = 10.0
-"""Seconds of retries while NetBox's name is not known and it has never answered: a wrong name should be told soon."""
+FIRST_CONTACT = 10.0
+"""Seconds of retries while nobody answers to NetBox's name or port, and never has: a wrong one should be told soon."""
 
 CALM = 30.0
 """Seconds for which a client that has lost NetBox refuses at once, so that each request need not spend a budget."""
@@ -246,9 +246,9 @@ class NetBoxClient:
         return session
 
     @contextmanager
-    def _sending(self) -> Iterator[None]:
+    def _sending(self, method: str) -> Iterator[None]:
         """Wait for a place among the requests under way, and hold one of the sessions."""
-        with self.limit.place():
+        with self.limit.place(awaited=method != "GET"):
             if self._closed.is_set():
                 raise RunEnded("the run has ended, nothing more is sent to NetBox")
             with self._lock:
@@ -294,7 +294,7 @@ class NetBoxClient:
             raise self._given_up(method, trouble, retrying, repeat=repeat) from None
 
     def _send(self, method: str, path: str, call: Callable[[], Any]) -> Any:
-        with self._sending():
+        with self._sending(method):
             self._count(method, path, 0)
             started = time.monotonic()
             try:
@@ -329,12 +329,13 @@ class NetBoxClient:
 
     def _budget(self, error: BaseException | None) -> float:
         """Seconds that a request may spend on retries after this trouble."""
-        wrong_name = isinstance(error, Passing) and error.nowhere and not self._known
-        return min(self.connection.retry_budget, UNKNOWN_NAME) if wrong_name else self.connection.retry_budget
+        nobody = isinstance(error, Passing) and error.nobody and not self._known
+        return min(self.connection.retry_budget, FIRST_CONTACT) if nobody else self.connection.retry_budget
 
     def _tell(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        self._warn(f"{error}; trying again in {state.upcoming_sleep:.1f} s")
+        left = max(0.0, self._budget(error) - (state.seconds_since_start or 0.0))
+        self._warn(f"{error}; trying again in {state.upcoming_sleep:.1f} s, for {left:.0f} s at most")
 
     def _given_up(self, method: str, trouble: Passing, retrying: Retrying, *, repeat: bool) -> Exception:
         """What a request that will not be sent again has come to."""
@@ -357,7 +358,7 @@ class NetBoxClient:
             raise RunEnded("the run ended while it waited for NetBox")
 
     def close(self, grace: float = 0.0) -> None:
-        """Send nothing more: waiting retries end, and after ``grace`` seconds so do the requests under way."""
+        """Send nothing more: waiting retries and reads end, and after ``grace`` seconds so do writes under way."""
         self._closed.set()
         self.limit.drained(grace)
         self._connections.cut()

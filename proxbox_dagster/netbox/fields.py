@@ -11,6 +11,7 @@ from typing import Any
 from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.changes import Conflict, Plan, Update
 from proxbox_dagster.netbox.records import can_remember, is_marked, memory_of, missing_record
+from proxbox_dagster.netbox.removal import Proof
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     MEMORY_FIELD,
@@ -31,8 +32,15 @@ from proxbox_dagster.netbox.values import decode, is_empty, normal, remembered
 class FieldRules:
     """The fields of one class's rows. ``policies`` are those of the spec under the settings' overrides."""
 
-    def __init__(self, spec: ModelSpec, policies: Mapping[str, Policy], state: NetBoxState, made: Plan) -> None:
-        self.spec, self.policies, self.state, self.made = spec, policies, state, made
+    def __init__(
+        self,
+        spec: ModelSpec,
+        policies: Mapping[str, Policy],
+        state: NetBoxState,
+        made: Plan,
+        proof: Proof | None = None,
+    ) -> None:
+        self.spec, self.policies, self.state, self.made, self.proof = spec, policies, state, made, proof
 
     def update(self, row: Row, found: dict[str, Any], *, adopted: bool = False) -> None:
         """Note what a row of NetBox gets of ``row``, and the edits that are kept."""
@@ -44,7 +52,7 @@ class FieldRules:
             current = decode(item, found)
             values = row.initial if item.name not in row.values and is_empty(current) else row.values
             wanted = self._wanted(item, values.get(item.name, UNOBSERVED), row)
-            if wanted is UNOBSERVED:
+            if wanted is UNOBSERVED or (wanted is None and self._may_be_hidden(item, current, row)):
                 continue
             after = self._decide(item, current, wanted, memory, row, found, ours=ours, adopted=adopted)
             if after is UNOBSERVED:
@@ -71,6 +79,19 @@ class FieldRules:
             self.made.unchanged.append(found["id"])
             return
         self.made.updates.append(Update(row, found["id"], changes, after_memory, adopted))
+
+    def _may_be_hidden(self, item: FieldSpec, target: Any, row: Row) -> bool:
+        """True where what the field refers to is not in Proxmox's list, and may only be hidden from the token."""
+        if not item.hideable or target is None or self.proof is None:
+            return False
+        spec = self.state.base(item.hideable)
+        self.state.load(spec)
+        referred = self.state.row(spec, target)
+        reason = self.proof(spec, referred) if referred else None
+        if reason is None:
+            return False
+        self.made.notes.append(f"{row.label}: {item.name} is left alone: {reason}")
+        return True
 
     def _decide(
         self,

@@ -22,28 +22,31 @@ class AdaptiveLimit:
         self.peak = 0
         """The most requests that were ever under way at once."""
         self._under_way = 0
+        self._awaited = 0
         self._good = 0
         self._usual: dict[str, float] = {}
         self._changed = threading.Condition()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Wait for a place and hold it."""
+    def place(self, *, awaited: bool = True) -> Iterator[None]:
+        """Wait for a place and hold it. ``awaited``: :meth:`drained` waits for what holds it."""
         with self._changed:
             self._changed.wait_for(lambda: self._under_way < self.now)
             self._under_way += 1
+            self._awaited += awaited
             self.peak = max(self.peak, self._under_way)
         try:
             yield
         finally:
             with self._changed:
                 self._under_way -= 1
+                self._awaited -= awaited
                 self._changed.notify_all()
 
     def drained(self, seconds: float) -> bool:
-        """Wait until nothing is under way, for so many seconds at most; whether it is so."""
+        """Wait until nothing that is awaited is under way, for so many seconds at most; whether it is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._under_way == 0, timeout=seconds)
+            return self._changed.wait_for(lambda: self._awaited == 0, timeout=seconds)
 
     def trouble(self) -> None:
         """An error or a time-out that may pass."""

@@ -93,7 +93,7 @@ class _Planner:
         self.spec = spec = desired.object_class.spec
         overrides = rules.policies.get(made.object_class.name, rules.policies.get(spec.name, {}))
         policies = {item.name: overrides.get(item.name, item.policy) for item in spec.fields}
-        self.fields = FieldRules(spec, policies, state, made)
+        self.fields = FieldRules(spec, policies, state, made, rules.proof)
         self.identities = Identities(desired, state, rules)
         self.tag_lost = False
 

@@ -95,6 +95,9 @@ class FieldSpec:
     narrowed to guests need not read that index. Only of rows of ours."""
     column: str = ""
     """NetBox's field, when this one is only another view of it (Kind.HOST of ``address``)."""
+    hideable: str = ""
+    """Index of the row referred to, where Proxmox may hide that one from the token: a reference to it is not cleared
+    before it is proved gone."""
 
     @property
     def is_custom(self) -> bool:

@@ -19,7 +19,7 @@ from .fetch import FETCHES
 from .grants import grant
 from .memo import Memo
 from .normalise import ALL, Rows
-from .privileges import PROBED, PrivilegeProof, Privileges
+from .privileges import PROBED, PrivilegeProof, Privileges, hides_bridges
 from .sources import SOURCES
 
 Item = TypeVar("Item")
@@ -183,6 +183,8 @@ class ProxmoxSession:
         paths on which there are none (role NoAccess), so that such an object looks like a deleted one: before it is
         taken for gone, its own path is asked for. One request.
         """
+        if what == "bridge" and not hides_bridges(self.release()):
+            return None
         need = PROBED[what]
         path = f"{need.base}/{name}"
         answer = self.once(

@@ -94,7 +94,10 @@ _ONLY_COMPLETE = "only nodes whose whole network configuration was read are cove
 def _interfaces(view: _View) -> Desired:
     context = view.context
     parents: frozenset[Ref] = frozenset(device_ref(context, node) for node in view.complete)
-    desired = Desired(specs.INTERFACES, coverage=Coverage(parents=parents, reason=_ONLY_COMPLETE))
+    hole = view.read.gap("all")
+    reason = hole.reason if hole else _ONLY_COMPLETE
+    coverage = Coverage(parents=parents, reason=reason, gap=hole is not None and hole.kind is not GapKind.OUT_OF_SCOPE)
+    desired = Desired(specs.INTERFACES, coverage=coverage)
     _account(view, desired)
     for node, topology in view.nodes.items():
         for name, row in topology.rows.items():
@@ -129,8 +132,11 @@ def _gap_reason(view: _View, node: str) -> str:
 def _interface(view: _View, node: str, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     context, topology = view.context, view.nodes[node]
 
-    def other(group: Mapping[str, str]) -> Ref | None:
-        return interface_ref(context, node, group[name]) if name in group else None
+    def other(group: Mapping[str, str], none: Any = None) -> Any:
+        return interface_ref(context, node, group[name]) if name in group else none
+
+    # A bridge may be hidden from the token, and says itself what its ports are.
+    no_bridge = None if node in view.complete else UNOBSERVED
 
     mtu = row["mtu"]
     return {
@@ -139,8 +145,8 @@ def _interface(view: _View, node: str, name: str, row: Mapping[str, Any]) -> dic
         "type": netbox_type(row),
         "enabled": row["active"] if row["active"] is UNOBSERVED else bool(row["active"]),
         "mtu": mtu if mtu is UNOBSERVED or mtu in _MTU else None,
-        "parent": other(topology.parent),
-        "bridge": other(topology.bridge),
+        "parent": other(topology.parent, no_bridge),
+        "bridge": other(topology.bridge, no_bridge),
         "lag": other(topology.lag),
         "description": UNOBSERVED if UNOBSERVED in (row["comments"], row["comments6"]) else comment_of(row),
         **topology.vlans[name].fields(view.site),

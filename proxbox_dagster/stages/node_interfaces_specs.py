@@ -29,8 +29,20 @@ INTERFACE = ModelSpec(
         ),
         FieldSpec("enabled", f"{_NET} active", "false when it is missing"),
         FieldSpec("mtu", f"{_NET} mtu"),
-        FieldSpec("parent", f"{_NET} vlan-raw-device", "else what stands before the dot", kind=Kind.REF),
-        FieldSpec("bridge", f"{_NET} bridge_ports, ovs_ports, ovs_bridge", "the bridge it is a port of", kind=Kind.REF),
+        FieldSpec(
+            "parent",
+            f"{_NET} vlan-raw-device",
+            "else what stands before the dot",
+            kind=Kind.REF,
+            hideable="interfaces",
+        ),
+        FieldSpec(
+            "bridge",
+            f"{_NET} bridge_ports, ovs_ports, ovs_bridge",
+            "the bridge it is a port of",
+            kind=Kind.REF,
+            hideable="interfaces",
+        ),
         FieldSpec("lag", f"{_NET} slaves, ovs_bonds", "the bond it is a member of", kind=Kind.REF),
         FieldSpec(
             "mode",

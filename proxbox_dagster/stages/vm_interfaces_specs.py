@@ -102,8 +102,11 @@ VM_INTERFACE_SYNC_STATE = ModelSpec(
             f"{_NET} bridge",
             "the interface of that name of the guest's node; none for a VNet, which no node lists",
             kind=Kind.REF,
+            hideable="interfaces",
         ),
-        FieldSpec("proxbox_bridge_raw_id", f"{_NET} bridge", "id of that interface", kind=Kind.REF),
+        FieldSpec(
+            "proxbox_bridge_raw_id", f"{_NET} bridge", "id of that interface", kind=Kind.REF, hideable="interfaces"
+        ),
         FieldSpec("proxbox_bridge_raw_value", f"{_NET} bridge", limit=255),
         TAGS,
     ),

@@ -27,6 +27,14 @@ mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $
 } }
 """
 
+TERMINATE = """
+mutation($run: String!) { terminatePipelineExecution(runId: $run) {
+  __typename
+  ... on PythonError { message }
+  ... on TerminateRunFailure { message }
+} }
+"""
+
 LAUNCHPAD = """
 query($job: String!) { runConfigSchemaOrError(selector: {
   pipelineName: $job, repositoryName: "__repository__", repositoryLocationName: "proxbox_dagster" }) {
@@ -70,6 +78,11 @@ class Workspace:
         )
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
+
+    def terminate(self, run_id: str) -> None:
+        """End a run as the UI's button *Terminate* does."""
+        answer = self.ask(TERMINATE, run=run_id)
+        assert answer["__typename"] == "TerminateRunSuccess", answer
 
     def dequeue(self) -> None:
         """One round of the daemon that takes runs from the queue."""
