@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, ValidationError
 
-from proxbox_dagster.event_log import kept_open
 from proxbox_dagster.jobs import QUICK_UPDATE, SYNC_GUESTS
 from proxbox_dagster.run import EndpointRun, RunOptions
 from proxbox_dagster.scope import Scope
@@ -52,7 +50,6 @@ class ProxboxResource(dg.ConfigurableResource):
     )
 
     _job: str = PrivateAttr(default="")
-    _event_log: list[sqlite3.Connection] = PrivateAttr(default_factory=list)
     _runs: dict[str, EndpointRun] = PrivateAttr(default_factory=dict)
 
     def options(self) -> RunOptions:
@@ -70,10 +67,8 @@ class ProxboxResource(dg.ConfigurableResource):
         return RunOptions(scope, self.dry_run, self.override_brake, concurrency)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Note which job this is, and keep its event log open."""
+        """Note which job this is."""
         self._job = context.run.job_name if context.run else ""
-        if context.run:
-            self._event_log = kept_open(context.instance, context.run.run_id)
 
     def run_over(self, endpoint: str, run_id: str, log: Any) -> EndpointRun:
         """The run over one endpoint, made at the first call.
@@ -96,6 +91,3 @@ class ProxboxResource(dg.ConfigurableResource):
         for run in self._runs.values():
             run.close()
         self._runs.clear()
-        for connection in self._event_log:
-            connection.close()
-        self._event_log.clear()

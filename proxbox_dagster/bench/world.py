@@ -17,6 +17,7 @@ import yaml
 
 from proxbox_dagster import stages
 from proxbox_dagster.bench.script import script_of
+from proxbox_dagster.demo.dagster_ui import INSTANCE
 from proxbox_dagster.demo.netbox import NetBoxServer
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.spec import Ownership
@@ -106,7 +107,7 @@ class World:
         self.netbox = self._lent or self._stack.enter_context(NetBoxServer(workers=self.workers))
         home = self.folder / "dagster"
         home.mkdir()
-        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        (home / "dagster.yaml").write_text(INSTANCE.read_text())  # as in real use
         self._set("PROXBOX_CONFIG", str(self.folder / "proxbox.yaml"))
         self._set("BENCH_NETBOX_TOKEN", self.netbox.token)
         self._set("DAGSTER_HOME", str(home))

@@ -99,6 +99,7 @@ class Workspace:
 def workspace(folder: Path, *, launching: bool = True, **overrides: Any) -> Iterator[Workspace]:
     """An instance in ``folder`` with the shipped settings; ``launching=False`` starts no process for a run."""
     config = {**yaml.safe_load(SHIPPED.read_text()), **overrides}
+    config["event_log_storage"]["config"] = {"base_dir": str(folder / "history" / "runs")}  # not $DAGSTER_HOME's
     if not launching:
         config["run_launcher"] = {"module": "dagster._core.test_utils", "class": "MockedRunLauncher"}
     (folder / "dagster.yaml").write_text(yaml.safe_dump(config))
