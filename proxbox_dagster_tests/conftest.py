@@ -16,12 +16,22 @@ from proxbox_dagster.netbox.changes import Plan
 from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.report import ClassReport, report_of
+from proxbox_dagster_tests.support.synced import Synced, synced
 
 # How fast a busy machine makes examples says nothing about them.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
 
 REAL_FIXTURES = frozenset({"netbox", "netbox_server"})
+
+# A worker takes one file after the other, in this order: begun late, a long one would keep it busy while the rest is
+# done. Half a minute and more, the longest first.
+LONG = """
+    failing_netbox real_truth scenarios_evidence scenarios_removal scenarios_basic scenarios_ownership real_histories
+    real_partial_runs cancellation real_trust scenario_06_killed scenario_41_bad_rows scenarios_identity real_networking
+    automation real_inventory bench browser real_plugin_off source_changes scenario_38_two_runs real_bad_input
+    real_secrets deploy
+"""
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
@@ -30,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if REAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
+    order = {f"test_{name}.py": number for number, name in enumerate(LONG.split())}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +100,19 @@ def netbox(netbox_server: NetBoxServer) -> NetBoxServer:
     if refused:
         netbox_server.start_web()
     return netbox_server
+
+
+@pytest.fixture(scope="module")
+def shared(
+    netbox_server: NetBoxServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Synced]:
+    """A module's lab over the described clusters that its ``CLUSTERS`` names, synced once."""
+    with synced(netbox_server, tmp_path_factory.mktemp("lab"), *request.module.CLUSTERS) as found:
+        yield found
+
+
+@pytest.fixture
+def lab(shared: Synced) -> Synced:
+    """The module's lab as its first run left it, whatever the test before has done."""
+    shared.rewind()
+    return shared

@@ -119,7 +119,7 @@ def test_a_cancelled_command_ends_at_once_with_its_counts_and_is_resumed(
 
 
 def test_a_long_read_of_proxmox_is_cancelled_at_once(lab: History, home: Path) -> None:
-    lab.begin("first")
+    lab.rewind()
     lab.log.forget()
     simulator = lab.simulators["small"]
     simulator.reset_counters()

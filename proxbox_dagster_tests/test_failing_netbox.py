@@ -72,7 +72,7 @@ def test_scenario_39_posts_that_fail_in_turn_in_every_way_are_made_once(lab: His
 
 def test_scenario_39_lost_answers_to_changes_and_deletions(lab: History, impatient: None) -> None:
     undisturbed = lab.after_changes()
-    lab.begin("first")
+    lab.rewind()
     make_changes(lab)
     lost = [
         fault for method in ("PATCH", "DELETE", "POST") for fault in for_each_path(lab, method, drop="after").values()
@@ -86,7 +86,7 @@ def test_scenario_39_lost_answers_to_changes_and_deletions(lab: History, impatie
 
 
 def test_scenario_39_lost_answers_in_a_run_over_one_new_guest(lab: History, impatient: None) -> None:
-    lab.begin("first")
+    lab.rewind()
     cluster = lab.clusters["small"]
     config = {**cluster.guest(100).config, "smbios1": "uuid=5a000000-0000-4000-8000-000000000300"}
     config |= {"net0": "virtio=BC:24:11:5A:03:00,bridge=vmbr0", "net1": "virtio=BC:24:11:5A:03:01,bridge=vmbr0"}

@@ -241,13 +241,13 @@ def test_scenarios_6_19_39_a_disturbed_history_ends_as_an_undisturbed_one(
 ) -> None:
     pause = NetBoxClient.pause
     monkeypatch.setattr(NetBoxClient, "pause", lambda self, seconds: pause(self, min(seconds, 0.05)))
-    lab.begin("first")
+    lab.rewind()
     put_foreign(lab, Draw(seed))
     calm = []
     for point in range(POINTS):
         change(lab, seed, point)
         calm.append((lab.sync(override_brake=True)["ok"], Dump(lab.netbox).lines()))
-    lab.begin("first")
+    lab.rewind()
     theirs = put_foreign(lab, Draw(seed))
     told = [f"history {seed}"]
     for point in range(POINTS):

@@ -48,7 +48,6 @@ def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     clusters = {name: load_cluster(name) for name in ENDPOINTS}
     with pytest.MonkeyPatch.context() as patch:
         lab = Lab(netbox_server, tmp_path_factory.mktemp("inventory"), patch, **clusters)
-        lab._flavour = None  # each cluster of its own release
         with lab:
             lab.good_sync(stages=STAGES)
             yield lab

@@ -9,7 +9,7 @@ import pytest
 
 from proxbox_dagster.demo.proxmox import Cluster
 from proxbox_dagster.demo.proxmox.loader import agent_row, interface_row, read_cluster
-from proxbox_dagster_tests.support.synced import VMS, Synced, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, laid_out, lend
 
 NICS = "virtualization/interfaces"
 IPS = "ipam/ip-addresses"
@@ -78,7 +78,8 @@ def cluster() -> Cluster:
 
 @pytest.fixture(scope="module")
 def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
-    with synced(netbox_server, tmp_path_factory.mktemp("net"), net=cluster()) as lab:
+    with laid_out(netbox_server, tmp_path_factory.mktemp("net"), net=cluster()) as lab:
+        lab.run()
         yield lab
 
 

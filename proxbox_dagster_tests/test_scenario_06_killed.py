@@ -58,7 +58,7 @@ def test_scenario_06_killed_again_and_again_on_an_empty_netbox(lab: History) -> 
 
 def test_scenario_06_killed_again_and_again_in_a_run_over_changes(lab: History) -> None:
     undisturbed = lab.after_changes()
-    lab.begin("first")
+    lab.rewind()
     make_changes(lab)
     struck = [kill for kill in CHANGES if killed(lab, kill)]
     assert len(struck) >= 2, [str(kill) for kill in struck]

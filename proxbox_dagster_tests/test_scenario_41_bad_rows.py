@@ -24,7 +24,7 @@ def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def lab(shared: History) -> History:
     """A hundred snapshots at the source of which NetBox has none, and lists of a hundred."""
-    shared.begin("first", bulk_size=100)
+    shared.rewind(bulk_size=100)
     for name in HUNDRED:
         shared.clusters["small"].add_snapshot("qemu", 101, name)
     return shared

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from proxbox_dagster.demo.proxmox.state import Guest
-from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, X, errors
 
+CLUSTERS = ("small", "twin")
 SMALL = ("small",)
-
-
-@pytest.fixture(scope="module")
-def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
-    clusters = {"small": described("small"), "twin": described("twin")}
-    with synced(netbox_server, tmp_path_factory.mktemp("identity"), **clusters) as lab:
-        yield lab
-
-
-@pytest.fixture
-def lab(shared: Synced, request: pytest.FixtureRequest) -> Iterator[Synced]:
-    yield from lend(shared, request)
 
 
 def new_guest(kind: str, vmid: int, name: str, number: int, node: str = "pve1", **config: str) -> Guest:
@@ -71,7 +57,8 @@ def test_a_reused_number_inherits_nothing(lab: Synced) -> None:
     cluster = lab.clusters["small"]
     old = {vmid: lab.vm(vmid, kind) for vmid, kind in ((100, "qemu"), (200, "lxc"))}
     had = {vmid: under(lab, row["id"]) for vmid, row in old.items()}
-    kept = {vmid: cluster.delete_guest(row["custom_fields"]["proxmox_vm_type"], vmid) for vmid, row in old.items()}
+    for vmid, row in old.items():
+        cluster.delete_guest(row["custom_fields"]["proxmox_vm_type"], vmid)
     cluster.add_guest(new_guest("qemu", 100, "fresh", 1))
     cluster.add_guest(new_guest("lxc", 200, "young", 2))
     lab.run(endpoints=SMALL)
@@ -89,10 +76,6 @@ def test_a_reused_number_inherits_nothing(lab: Synced) -> None:
         assert under(lab, gone["id"]) == had[vmid], "what was the old guest's stays the old guest's"
     lab.run(endpoints=SMALL)
     assert lab.written() == []
-    for vmid, kind in ((100, "qemu"), (200, "lxc")):
-        cluster.delete_guest(kind, vmid)
-        cluster.add_guest(kept[vmid])
-    lab.run(endpoints=SMALL, override_brake=True)
 
 
 def test_a_persons_serial_or_name_is_no_proof_of_another_guest(lab: Synced) -> None:
@@ -103,9 +86,6 @@ def test_a_persons_serial_or_name_is_no_proof_of_another_guest(lab: Synced) -> N
     lab.run(endpoints=SMALL)
     after = lab.vm(101)
     assert (after["id"], after["serial"], after["name"]) == (row["id"], "INV-0042", "billing")
-    cluster.rename("qemu", 101, "db01")
-    person(lab, row, serial=row["serial"], name=row["name"])
-    lab.run(endpoints=SMALL)
 
 
 def test_a_guest_restored_under_another_number_is_new_and_gets_its_name(lab: Synced) -> None:
@@ -133,16 +113,13 @@ def test_a_guest_restored_under_another_number_is_new_and_gets_its_name(lab: Syn
 def test_a_number_that_goes_from_a_machine_to_a_container_is_another_guest(lab: Synced) -> None:
     cluster = lab.clusters["twin"]
     old = lab.vm(103, endpoint="twin")
-    guest = cluster.delete_guest("qemu", 103)
+    cluster.delete_guest("qemu", 103)
     cluster.add_guest(new_guest("lxc", 103, "db01", 3))
     lab.run(endpoints=("twin",))
     new = lab.vm(103, "lxc", endpoint="twin")
     assert new["id"] != old["id"]
     assert lab.vm(103, endpoint="twin")["status"]["value"] == "decommissioning"
     assert new["name"] == old["name"]
-    cluster.delete_guest("lxc", 103)
-    cluster.add_guest(guest)
-    lab.run(endpoints=("twin",))
 
 
 def test_a_guest_from_another_cluster_keeps_its_row_and_what_is_under_it(lab: Synced) -> None:

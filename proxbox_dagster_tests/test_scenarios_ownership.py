@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from proxbox_dagster_tests.support.synced import VMS, Synced, described, errors, laid_out, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, errors
 
+CLUSTERS = ("small",)
 MEMORY = "proxbox_last_written"
-
-
-@pytest.fixture(scope="module")
-def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
-    with synced(netbox_server, tmp_path_factory.mktemp("ownership"), small=described("small")) as lab:
-        yield lab
-
-
-@pytest.fixture
-def lab(shared: Synced, request: pytest.FixtureRequest) -> Iterator[Synced]:
-    yield from lend(shared, request)
 
 
 def warnings(result: dict[str, Any]) -> list[str]:
@@ -127,58 +116,64 @@ def test_scenario_36_a_persons_edits_survive_every_kind_of_run(lab: Synced) -> N
 # -- the memory of what we last wrote -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", ["{}", '"text"', "[1, 2]", '{"name": 7, "description": ["x"], "tags": "y"}', "null"])
-def test_a_damaged_memory_overwrites_nothing_and_is_made_good(damage: str, lab: Synced) -> None:
-    cluster, vm = lab.clusters["small"], lab.vm(101)
-    edit(lab, VMS, vm["id"], description="by hand")
-    lab.netbox.sql(
-        "update virtualization_virtualmachine set custom_field_data ="
-        " jsonb_set(custom_field_data, '{proxbox_last_written}', %s::jsonb) where id = %s",
-        damage,
-        vm["id"],
-    )
-    cluster.set_config("qemu", 101, "description", f"from the source {len(damage)}")
-    cluster.set_config("qemu", 101, "tags", "db;new")
-    lab.run(vmids=(101,))
-    row = lab.vm(101)
-    assert row["description"] == "by hand"
-    assert {item["slug"] for item in row["tags"]} >= {item["slug"] for item in vm["tags"]}
-    assert row["custom_fields"][MEMORY]["name"] == "db01", "what both sides say alike is remembered again"
-    lab.run(vmids=(101,))
+DAMAGE = {
+    ("qemu", 100): "{}",
+    ("qemu", 101): '{"name": 7, "description": ["x"], "tags": "y"}',
+    ("qemu", 102): '"text"',
+    ("lxc", 200): "[1, 2]",
+}
+
+
+@pytest.mark.parametrize("damage", [DAMAGE, dict.fromkeys(DAMAGE, "null")], ids=["of each kind", "gone"])
+def test_a_damaged_memory_overwrites_nothing_and_is_made_good(damage: dict[tuple[Any, int], str], lab: Synced) -> None:
+    cluster = lab.clusters["small"]
+    before = {(kind, vmid): lab.vm(vmid, kind) for kind, vmid in damage}
+    for (kind, vmid), memory in damage.items():
+        row = before[kind, vmid]
+        edit(lab, VMS, row["id"], description="by hand")
+        lab.netbox.sql(
+            "update virtualization_virtualmachine set custom_field_data ="
+            " jsonb_set(custom_field_data, '{proxbox_last_written}', %s::jsonb) where id = %s",
+            memory,
+            row["id"],
+        )
+        cluster.set_config(kind, vmid, "description", "from the source")
+        tags = cluster.guest(vmid).config.get("tags")
+        cluster.set_config(kind, vmid, "tags", f"{tags};new" if tags else "new")
+    lab.run(stages=("virtual_machines",))
+    for (kind, vmid), was in before.items():
+        row = lab.vm(vmid, kind)
+        assert row["description"] == "by hand"
+        assert {item["slug"] for item in row["tags"]} >= {item["slug"] for item in was["tags"]}
+        assert row["custom_fields"][MEMORY]["name"] == was["name"], "what both sides say alike is remembered again"
+    lab.run(stages=("virtual_machines",))
     assert lab.written() == []
-    cluster.set_config("qemu", 101, "description", None)
-    cluster.set_config("qemu", 101, "tags", "db")
-    edit(lab, VMS, vm["id"], description="", tags=[{"slug": item["slug"]} for item in vm["tags"]])
-    lab.run(vmids=(101,))
 
 
 # -- what is not ours ---------------------------------------------------------------------------------------------
 
 
-def test_scenario_19_nothing_foreign_is_changed_whatever_stands_in_netbox(
-    netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_scenario_19_nothing_foreign_is_changed_whatever_stands_in_netbox(lab: Synced) -> None:
     """Objects that look like ours in every way but one, in every place where ours go; then guests go and come."""
-    with synced(netbox_server, tmp_path_factory.mktemp("foreign"), small=described("small")) as lab:
-        planted = plant(lab, random.Random(19))
-        before = {(path, row_id): lab.rows(path, id=row_id) for path, row_id in planted}
-        assert all(before.values())
-        cluster = lab.clusters["small"]
-        guest = cluster.delete_guest("qemu", 102)
-        cluster.set_config("qemu", 100, "scsi1", None)
-        cluster.set_config("qemu", 100, "net1", None)
-        cluster.remove_snapshot("qemu", 100, "after")
-        lab.settings["removal"] = {"default": "delete", "grace_days": 0, "confirmations": 1}
-        lab.save()
-        lab.sync(override_brake=True)
-        lab.sync(override_brake=True)
-        cluster.add_guest(guest)
-        lab.sync(override_brake=True)
-        assert {(path, row_id): lab.rows(path, id=row_id) for path, row_id in planted} == before
-        foreign = {(path, row_id) for path, row_id in planted}
-        touched = {(entry.model, entry.object_id) for entry in lab.written() if entry.message}
-        models = {VMS: "virtualization.virtualmachine", "dcim/devices": "dcim.device"}
-        assert not {(models[path], row_id) for path, row_id in foreign if path in models} & touched
+    planted = plant(lab, random.Random(19))
+    before = {(path, row_id): lab.rows(path, id=row_id) for path, row_id in planted}
+    assert all(before.values())
+    cluster = lab.clusters["small"]
+    guest = cluster.delete_guest("qemu", 102)
+    cluster.set_config("qemu", 100, "scsi1", None)
+    cluster.set_config("qemu", 100, "net1", None)
+    cluster.remove_snapshot("qemu", 100, "after")
+    lab.settings["removal"] = {"default": "delete", "grace_days": 0, "confirmations": 1}
+    lab.save()
+    lab.sync(override_brake=True)
+    lab.sync(override_brake=True)
+    cluster.add_guest(guest)
+    lab.sync(override_brake=True)
+    assert {(path, row_id): lab.rows(path, id=row_id) for path, row_id in planted} == before
+    foreign = {(path, row_id) for path, row_id in planted}
+    touched = {(entry.model, entry.object_id) for entry in lab.written() if entry.message}
+    models = {VMS: "virtualization.virtualmachine", "dcim/devices": "dcim.device"}
+    assert not {(models[path], row_id) for path, row_id in foreign if path in models} & touched
 
 
 def plant(lab: Synced, chance: random.Random) -> list[tuple[str, int]]:
@@ -228,83 +223,78 @@ def plant(lab: Synced, chance: random.Random) -> list[tuple[str, int]]:
 # -- our marks, removed by an administrator -----------------------------------------------------------------------
 
 
-def test_a_deleted_ownership_tag_stops_loudly_and_writes_to_nothing_that_had_it(
-    netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with synced(netbox_server, tmp_path_factory.mktemp("tag"), small=described("small")) as lab:
-        client = lab.client()
-        client.delete("extras/tags", [lab.one("extras/tags", slug="proxbox")["id"]])
-        lab.clusters["small"].set_config("qemu", 100, "memory", 1024)
-        lab.clusters["small"].set_config("qemu", 100, "scsi1", None)
-        lab.settings["on_stage_failure"] = "continue"
-        lab.save()
-        result = lab.watched()
-        assert not result["ok"]
-        said = " ".join(errors(result))
-        assert "not one of the virtual_machines of this endpoint has the tag 'proxbox' any more" in said
-        assert "filter, select all, edit, add tag" in said
-        allowed = {"extras.tag"}
-        ours = [entry for entry in lab.written() if entry.model not in allowed and entry.message]
-        assert ours == []
-        # The memory's custom field goes too; both come back with the next full run, and edits stay.
-        tag = lab.one("extras/tags", slug="proxbox")["id"]
-        for path in (VMS, "virtualization/virtual-disks", "dcim/devices", "virtualization/clusters"):
-            rows = lab.rows(path, cf_proxmox_endpoint="small")
-            client.update(
-                path,
-                [{"id": row["id"], "tags": [*({"id": t["id"]} for t in row["tags"]), {"id": tag}]} for row in rows],
-            )
-        edit(lab, VMS, lab.vm(101)["id"], description="by hand")
-        client.delete("extras/custom-fields", [lab.one("extras/custom-fields", name=MEMORY)["id"]])
-        client.close()
-        lab.watched(stages=("devices", "virtual_machines"))
-        row = lab.vm(101)
-        assert row["description"] == "by hand"
-        assert row["custom_fields"][MEMORY]["name"] == "db01"
-        assert lab.vm(100)["memory"] == 1024
+def test_a_deleted_ownership_tag_stops_loudly_and_writes_to_nothing_that_had_it(lab: Synced) -> None:
+    client = lab.client()
+    client.delete("extras/tags", [lab.one("extras/tags", slug="proxbox")["id"]])
+    lab.clusters["small"].set_config("qemu", 100, "memory", 1024)
+    lab.clusters["small"].set_config("qemu", 100, "scsi1", None)
+    lab.settings["on_stage_failure"] = "continue"
+    lab.save()
+    result = lab.watched()
+    assert not result["ok"]
+    said = " ".join(errors(result))
+    assert "not one of the virtual_machines of this endpoint has the tag 'proxbox' any more" in said
+    assert "filter, select all, edit, add tag" in said
+    allowed = {"extras.tag"}
+    ours = [entry for entry in lab.written() if entry.model not in allowed and entry.message]
+    assert ours == []
+    # The memory's custom field goes too; both come back with the next full run, and edits stay.
+    tag = lab.one("extras/tags", slug="proxbox")["id"]
+    for path in (VMS, "virtualization/virtual-disks", "dcim/devices", "virtualization/clusters"):
+        rows = lab.rows(path, cf_proxmox_endpoint="small")
+        client.update(
+            path,
+            [{"id": row["id"], "tags": [*({"id": t["id"]} for t in row["tags"]), {"id": tag}]} for row in rows],
+        )
+    edit(lab, VMS, lab.vm(101)["id"], description="by hand")
+    client.delete("extras/custom-fields", [lab.one("extras/custom-fields", name=MEMORY)["id"]])
+    client.close()
+    lab.watched(stages=("devices", "virtual_machines"))
+    row = lab.vm(101)
+    assert row["description"] == "by hand"
+    assert row["custom_fields"][MEMORY]["name"] == "db01"
+    assert lab.vm(100)["memory"] == 1024
 
 
 # -- 28: objects that are there already ---------------------------------------------------------------------------
 
 
-def test_scenario_28_a_hand_made_object_is_taken_over_by_explicit_rule_only(
-    netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with laid_out(netbox_server, tmp_path_factory.mktemp("adopt"), small=described("small")) as lab:
-        lab.run(stages=("devices",))
-        cluster = lab.one("virtualization/clusters")["id"]
-        web = made(lab, VMS, name="WEB01", cluster=cluster, description="the shop", memory=1)
-        image = made(lab, VMS, name="image", cluster=cluster)
-        order = {"stages": ("virtual_machines",)}
+def test_scenario_28_a_hand_made_object_is_taken_over_by_explicit_rule_only(lab: Synced) -> None:
+    lab.start_over()
+    lab.run(stages=("devices",))
+    cluster = lab.one("virtualization/clusters")["id"]
+    web = made(lab, VMS, name="WEB01", cluster=cluster, description="the shop", memory=1)
+    image = made(lab, VMS, name="image", cluster=cluster)
+    order = {"stages": ("virtual_machines",)}
 
-        def seen() -> list[dict[str, Any]]:
-            """As the person sees them: making the custom fields gives every row empty ones."""
-            return [{**row, "custom_fields": None} for row in lab.rows(VMS, id=[web, image])]
+    def seen() -> list[dict[str, Any]]:
+        """As the person sees them: making the custom fields gives every row empty ones."""
+        return [{**row, "custom_fields": None} for row in lab.rows(VMS, id=[web, image])]
 
-        before = seen()
+    before = seen()
 
-        result = lab.watched(**order)
-        assert not result["ok"]
-        [said] = [line for line in errors(result) if "'WEB01'" in line]
-        assert f"NetBox already has virtual_machines 'WEB01' (id {web}), which this project did not make" in said
-        assert "adopt: by_name" in said
-        assert seen() == before
-        assert len(lab.rows(VMS, cf_proxmox_endpoint="small")) == 2
+    result = lab.watched(**order)
+    assert not result["ok"]
+    [said] = [line for line in errors(result) if "'WEB01'" in line]
+    assert f"NetBox already has virtual_machines 'WEB01' (id {web}), which this project did not make" in said
+    assert "adopt: by_name" in said
+    assert seen() == before
+    assert len(lab.rows(VMS, cf_proxmox_endpoint="small")) == 2
 
-        lab.settings["adopt"] = "tagged"
-        lab.save()
-        edit(lab, VMS, web, tags=[{"slug": "proxbox"}])
-        result = lab.watched(**order)
-        assert not any("WEB01" in line for line in errors(result))
-        row = lab.vm(100)
-        assert (row["id"], row["description"], row["memory"]) == (web, "the shop", 4096)
-        assert row["name"] == "WEB01", "a name that a person gave it stays"
-        assert any("description was changed by hand and is kept" in line for line in warnings(result))
-        assert [row for row in seen() if row["id"] == image] == [row for row in before if row["id"] == image]
+    lab.settings["adopt"] = "tagged"
+    lab.save()
+    edit(lab, VMS, web, tags=[{"slug": "proxbox"}])
+    result = lab.watched(**order)
+    assert not any("WEB01" in line for line in errors(result))
+    row = lab.vm(100)
+    assert (row["id"], row["description"], row["memory"]) == (web, "the shop", 4096)
+    assert row["name"] == "WEB01", "a name that a person gave it stays"
+    assert any("description was changed by hand and is kept" in line for line in warnings(result))
+    assert [row for row in seen() if row["id"] == image] == [row for row in before if row["id"] == image]
 
-        lab.settings["adopt"] = "by_name"
-        lab.save()
-        lab.run(**order)
-        assert lab.vm(102)["id"] == image
-        lab.run(**order)
-        assert lab.written() == []
+    lab.settings["adopt"] = "by_name"
+    lab.save()
+    lab.run(**order)
+    assert lab.vm(102)["id"] == image
+    lab.run(**order)
+    assert lab.written() == []

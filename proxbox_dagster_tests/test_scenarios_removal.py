@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,8 +16,9 @@ from proxbox_dagster.definitions import build_definitions
 from proxbox_dagster.demo.proxmox import Cluster
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.settings import load_settings
-from proxbox_dagster_tests.support.synced import VMS, Synced, X, described, errors, lend, synced
+from proxbox_dagster_tests.support.synced import VMS, Synced, X, errors, synced
 
+CLUSTERS = ("small",)
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DISKS = "virtualization/virtual-disks"
 
@@ -38,21 +37,6 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
-    with synced(netbox_server, tmp_path_factory.mktemp("removal"), small=described("small")) as lab:
-        yield lab
-
-
-@pytest.fixture
-def lab(shared: Synced, request: pytest.FixtureRequest) -> Iterator[Synced]:
-    cluster = shared.clusters["small"]
-    names = ("guests", "pools", "storages", "pool_by_guest", "nodes", "backups", "backup_jobs", "replication")
-    before = copy.deepcopy({name: getattr(cluster, name) for name in names})
-    yield from lend(shared, request)
-    vars(cluster).update(before)
 
 
 def counted(lab: Synced, object_class: str) -> tuple[int, int]:
@@ -218,7 +202,6 @@ def test_scenario_16_too_many_removals_of_a_class_are_blocked_until_one_run_says
 def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
     """Each night a backup of every guest comes and one goes: that is no loss."""
     cluster = lab.clusters["small"]
-    lab.run(stages=("virtual_machines", "virtual_disks"), override_brake=True)
     lab.settings["brake"] = {"percent": 10, "objects": 25, "minimum": 0}
     lab.save()
     config = cluster.guest(100).config
@@ -231,7 +214,6 @@ def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
 def test_scenario_16_guests_and_the_deletion_of_marked_ones_are_braked_too(lab: Synced, clock: Clock) -> None:
     """The brake holds when rows are marked, and again when the marked ones would be deleted."""
     cluster = lab.clusters["small"]
-    lab.run(stages=("virtual_machines",))
     rules = {"removal": {"default": "delete", "grace_days": 1, "confirmations": 1}, "brake": {"minimum": 1}}
     lab.settings |= rules
     lab.save()
@@ -254,7 +236,6 @@ def test_scenario_16_guests_and_the_deletion_of_marked_ones_are_braked_too(lab: 
 
 
 def test_scenario_21_what_leaves_the_settings_or_the_scope_is_kept_and_purge_finds_it(lab: Synced) -> None:
-    lab.run(override_brake=True)
     addresses = {row["address"] for row in lab.rows("ipam/ip-addresses")}
     assert "2001:db8:5a::10/64" in addresses
     lab.settings["addresses"] = {"ignore_networks": ["2001:db8:5a::10/128"]}
@@ -299,8 +280,7 @@ def test_a_run_narrowed_to_a_guest_that_is_not_there_says_so_and_removes_nothing
 def test_scenarios_21_52_purge_works_for_an_endpoint_that_left_the_settings(
     netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    clusters = {"small": described("small"), "twin": described("twin")}
-    with synced(netbox_server, tmp_path_factory.mktemp("purge"), **clusters) as lab:
+    with synced(netbox_server, tmp_path_factory.mktemp("purge"), "small", "twin") as lab:
         lab.settings["endpoints"] = [item for item in lab.settings["endpoints"] if item["name"] == "small"]
         lab.save()
         ours = {row["id"] for row in lab.rows(VMS, cf_proxmox_endpoint="small")}

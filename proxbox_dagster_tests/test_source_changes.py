@@ -13,8 +13,9 @@ import pytest
 from proxbox_dagster.demo.proxmox import Cluster
 from proxbox_dagster.demo.proxmox.loader import agent_row, interface_row
 from proxbox_dagster_tests.support.held import untruths
-from proxbox_dagster_tests.support.synced import Synced, X, described, lend, synced
+from proxbox_dagster_tests.support.synced import Synced, X, lend
 
+CLUSTERS = ("small",)
 MAC = "BC:24:11:5A:{:02X}:{:02X}"
 CARD = f"virtio={MAC.format(1, 0x11)},bridge=vmbr0"
 
@@ -36,12 +37,6 @@ def updated(model: str, label: str, *fields: str) -> Write:
 
 def config(vmid: int, key: str, value: Any, kind: str = "qemu") -> Callable[[Cluster], None]:
     return lambda cluster: cluster.set_config(kind, vmid, key, value)
-
-
-@pytest.fixture(scope="module")
-def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
-    with synced(netbox_server, tmp_path_factory.mktemp("changes"), small=described("small")) as lab:
-        yield lab
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from proxbox_dagster import stages
 from proxbox_dagster_tests.support.command import Command
 from proxbox_dagster_tests.support.dump import Dump, difference
 from proxbox_dagster_tests.support.faulty_proxy import WRITES
-from proxbox_dagster_tests.support.synced import Synced, described, laid_out
+from proxbox_dagster_tests.support.synced import Synced, synced
 
 BULK = 5
 """Rows in a list: small, so that there is much to be disturbed in between."""
@@ -32,42 +32,45 @@ class Kill:
 class History(Synced):
     """A lab over the cluster ``small`` that knows what undisturbed runs leave.
 
-    ``after_first`` is what NetBox shows after a first run, and NetBox keeps that as ``first``; :meth:`after_changes`
-    what it shows after another one over :func:`make_changes`.
+    ``after_first`` is what NetBox shows after a first run, :meth:`after_changes` what it shows after another one over
+    :func:`make_changes`.
     """
 
     after_first: list[str]
     created: set[str]
     """REST paths under which the first run made rows."""
-    _after_changes: list[str] | None = None
 
-    def begin(self, saved: str | None = None, **netbox: Any) -> None:
-        """The cluster as described, and NetBox empty or as it was saved; settings as :func:`prepare` says."""
-        self.restore()
-        for name, simulator in self.simulators.items():
-            self.clusters[name] = simulator.cluster = described(name)
-        self.empty(saved)
+    def begin(self, **netbox: Any) -> None:
+        """The cluster as described, and an empty NetBox; settings as :func:`prepare` says."""
+        self.start_over()
+        prepare(self, **netbox)
+
+    def rewind(self, **netbox: Any) -> None:
+        super().rewind()
         prepare(self, **netbox)
 
     def after_changes(self) -> list[str]:
-        if self._after_changes is None:
-            self.begin("first")
+        ports = tuple(simulator.port for simulator in self.simulators.values())
+        if ports not in _AFTER_CHANGES:
+            self.rewind()
             make_changes(self)
             self.run()
-            self._after_changes = Dump(self.netbox).lines()
-        return self._after_changes
+            _AFTER_CHANGES[ports] = Dump(self.netbox).lines()
+        return _AFTER_CHANGES[ports]
+
+
+_AFTER_CHANGES: dict[tuple[int, ...], list[str]] = {}
+"""What NetBox shows after an undisturbed run over the changes, by the ports that stand in it."""
 
 
 @contextmanager
 def history(netbox: Any, folder: Path) -> Iterator[History]:
     """A lab after an undisturbed first run."""
-    with laid_out(netbox, folder, kind=History, small=described("small")) as lab:
+    with synced(netbox, folder, "small", kind=History) as lab:
         prepare(lab)
-        lab.first = lab.run()
         lab.after_first = Dump(netbox).lines()
         paths = {item.name: item.spec.path for item in stages.object_classes(plugin=True)}
         lab.created = {paths[name] for (_, name), report in lab.reports().items() if report.created}
-        netbox.save("first")
         yield lab
 
 

@@ -63,14 +63,15 @@ class Lab:
         self._allowed: list[ObjectPermission] = []
         self._tokens: list[str] = []
         self._whole = ""
+        self.ports: dict[str, int] = {}
+        """Where the clusters are to listen, by endpoint name; any free port where it names none."""
 
     def __enter__(self) -> Lab:
         for name, cluster in self.clusters.items():
-            simulator = self._stack.enter_context(ProxmoxSimulator(cluster))
+            simulator = self._stack.enter_context(ProxmoxSimulator(cluster, port=self.ports.get(name, 0)))
             simulator.auth_delay = 0.05
-            if cluster.acl == Acl():  # what the documentation asks for, and no administrator's privileges
-                cluster.restrict({"/": role_privileges(before_9=not cluster.flavour.ha_rules)})
             self.simulators[name] = simulator
+            self.exchange(name, cluster)
         self._monkeypatch.delenv("DAGSTER_HOME", raising=False)
         self._monkeypatch.setenv("PROXBOX_CONFIG", str(self.folder / "proxbox.yaml"))
         self.configure()
@@ -78,6 +79,12 @@ class Lab:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def exchange(self, name: str, cluster: Cluster) -> None:
+        """From now on the endpoint is this cluster; its token may do what the documentation asks for and no more."""
+        if cluster.acl == Acl():
+            cluster.restrict({"/": role_privileges(before_9=not cluster.flavour.ha_rules)})
+        self.clusters[name] = self.simulators[name].cluster = cluster
 
     def configure(self, netbox_url: str | None = None, **keys: Any) -> None:
         """Write the settings; ``keys`` are top-level keys of proxbox.yaml beside ``netbox`` and ``endpoints``."""

@@ -1,18 +1,24 @@
-"""A lab that one module's tests share: each changes one thing at the source, and what follows is all that follows."""
+"""A lab that one module's tests share: each changes one thing at the source, and what follows is all that follows.
+
+The first run over the described clusters takes long and always leaves the same NetBox: a test worker does it once and
+keeps what it left, and every other lab over these clusters begins there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from proxbox_dagster.demo.ports import free_port
 from proxbox_dagster.demo.proxmox import Cluster, load_cluster
 from proxbox_dagster_tests.support.changelog import ChangeLog, Entry
 from proxbox_dagster_tests.support.faulty_proxy import FaultyProxy
-from proxbox_dagster_tests.support.lab import Lab
+from proxbox_dagster_tests.support.lab import Lab, Silent
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 VMS = "virtualization/virtual-machines"
@@ -24,15 +30,29 @@ def described(name: str) -> Cluster:
     return load_cluster(FIXTURES / f"{name}.yaml")
 
 
+@dataclass(frozen=True)
+class FirstRun:
+    """What a first run told, and the ports of its clusters: they stand in the NetBox that is kept."""
+
+    ports: dict[str, int]
+    result: dict[str, Any]
+    watcher: Silent
+
+
+_KEPT: dict[str, FirstRun] = {}
+"""The first runs of this test worker, by the name under which its NetBox is kept."""
+
+
 class Synced(Lab):
     """A lab behind a proxy that keeps the requests, with NetBox's change log beside it.
 
-    ``first`` is the result of the first run.
+    ``first`` is the result of the first run, ``kept`` the name under which NetBox is kept as that run left it.
     """
 
     proxy: FaultyProxy
     log: ChangeLog
     first: dict[str, Any]
+    kept: str
 
     def configure(self, netbox_url: str | None = None, **keys: Any) -> None:
         super().configure(netbox_url or self.proxy.url, **keys)
@@ -74,6 +94,18 @@ class Synced(Lab):
         self.proxy.clear()
         self.configure()
 
+    def rewind(self) -> None:
+        """NetBox as the first run left it, and the clusters as they are described: half a second."""
+        self.start_over(self.kept)
+
+    def start_over(self, saved: str | None = None) -> None:
+        """The clusters as they are described, and NetBox empty or as it was saved."""
+        self.restore()
+        for name in self.clusters:
+            self.exchange(name, described(name))
+        self.empty(saved)
+        self.log.forget()
+
 
 def errors(result: dict[str, Any]) -> list[str]:
     """All error lines of a run."""
@@ -88,23 +120,38 @@ def laid_out(
     netbox: Any,
     folder: Path,
     *,
-    kind: type[Kind] = Synced,
-    **clusters: Cluster,  # type: ignore[assignment]
+    kind: type[Kind] = Synced,  # type: ignore[assignment]
+    ports: dict[str, int] | None = None,
+    **clusters: Cluster,
 ) -> Iterator[Kind]:
     """A lab over an empty NetBox, nothing synced yet."""
     netbox.reset()
     with pytest.MonkeyPatch.context() as monkeypatch, FaultyProxy(netbox.url) as proxy:
         lab = kind(netbox, folder, monkeypatch, **clusters)
         lab.proxy, lab.log = proxy, ChangeLog(netbox)
+        lab.ports = ports or {}
         with lab:
             yield lab
 
 
 @contextmanager
-def synced(netbox: Any, folder: Path, **clusters: Cluster) -> Iterator[Synced]:
-    """A lab over a NetBox that the clusters have been synced into once."""
-    with laid_out(netbox, folder, **clusters) as lab:
-        lab.first = lab.run()
+def synced(netbox: Any, folder: Path, *names: str, kind: type[Kind] = Synced) -> Iterator[Kind]:  # type: ignore[assignment]
+    """A lab over a NetBox that the clusters of these descriptions have been synced into once."""
+    name = "_".join(names)
+    first = _KEPT.get(name)
+    if first and any(free_port(port) != port for port in first.ports.values()):
+        first = None  # another program has taken one meanwhile
+    clusters = {name: described(name) for name in names}
+    with laid_out(netbox, folder, kind=kind, ports=first.ports if first else None, **clusters) as lab:
+        lab.kept = name
+        if first is None:
+            result = lab.run()
+            netbox.save(name)
+            ports = {endpoint: simulator.port for endpoint, simulator in lab.simulators.items()}
+            first = _KEPT[name] = FirstRun(ports, result, lab.watcher)
+        else:
+            lab.empty(name)
+        lab.first, lab.watcher = first.result, first.watcher
         yield lab
 
 
