@@ -225,10 +225,10 @@ def _failed_line(reports: list[ClassReport]) -> str:
 
 
 def _run_of(context: dg.AssetExecutionContext) -> EndpointRun:
+    partitioned = context.has_partition_key or context.has_partition_key_range
     with spoken():
-        run: EndpointRun = context.resources.proxbox.run_over(
-            one_endpoint(context.partition_keys), context.run.run_id, context.log
-        )
+        endpoint = one_endpoint(context.partition_keys if partitioned else ())
+        run: EndpointRun = context.resources.proxbox.run_over(endpoint, context.run.run_id, context.log)
     return run
 
 

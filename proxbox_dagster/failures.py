@@ -12,7 +12,7 @@ from proxbox_dagster.lock import EndpointBusy
 from proxbox_dagster.netbox.errors import NetBoxError
 from proxbox_dagster.own_folder import FolderNotOurs
 from proxbox_dagster.proxmox.errors import ProxmoxError
-from proxbox_dagster.settings import SettingsError
+from proxbox_dagster.settings import SettingsError, load_settings
 
 EXPECTED = (SettingsError, ProxmoxError, NetBoxError, EndpointBusy, FolderNotOurs)
 """What can go wrong outside of this project; anything else is a bug and keeps its traceback."""
@@ -47,8 +47,19 @@ def spoken(
 
 
 def one_endpoint(partitions: Sequence[str]) -> str:
-    """The run's endpoint. Raises :class:`dagster.Failure` for a run over several, which would share one fate."""
-    if len(partitions) != 1:
+    """The run's endpoint.
+
+    Raises :class:`dagster.Failure` for a run over several, which would share one fate, and for one without a partition;
+    :class:`SettingsError` for the latter when nothing is configured, for that is to be done first.
+    """
+    if not partitions:
+        names = ", ".join(endpoint.name for endpoint in load_settings().require().endpoints)
+        raise dg.Failure(
+            f"this run has no partition, and so no endpoint: start it for one of {names} (the tag dagster/partition), "
+            "or run proxbox-dagster sync, which starts a run for each",
+            allow_retries=False,
+        )
+    if len(partitions) > 1:
         raise dg.Failure(
             f"this run covers the endpoints {', '.join(sorted(partitions))}: start a run for each, "
             "with the backfill's option 'multiple runs'",

@@ -54,15 +54,39 @@ def definitions() -> dg.Definitions:
 # -- loading ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("job", [FULL_UPDATE, OBSERVE, "sync_storage", "sync_guests"])
-def test_without_settings_everything_loads_and_a_run_says_what_to_set(nothing: Path, job: str) -> None:
+@pytest.mark.parametrize(
+    ("job", "partition"),
+    [
+        (FULL_UPDATE, "default"),
+        (OBSERVE, "default"),
+        ("sync_storage", "default"),
+        ("sync_guests", "default"),
+        (FULL_UPDATE, None),
+    ],
+)
+def test_without_settings_everything_loads_and_a_run_says_what_to_set(
+    nothing: Path, job: str, partition: str | None
+) -> None:
     definitions = build_definitions(load_settings())
-    result = definitions.resolve_job_def(job).execute_in_process(partition_key="default", raise_on_error=False)
-    assert not result.success
-    [first, *_] = [event for event in result.all_events if event.is_step_failure]
-    message = first.step_failure_data.user_failure_data.description
+    message = why_it_fails(definitions, job, partition)
     for word in ("proxbox.yaml", "PROXMOX_HOST", "PROXMOX_USER", "NETBOX_URL", "docs/configuration.md"):
         assert word in message
+
+
+def why_it_fails(definitions: dg.Definitions, job: str, partition: str | None) -> str:
+    result = definitions.resolve_job_def(job).execute_in_process(partition_key=partition, raise_on_error=False)
+    assert not result.success
+    first = next(event for event in result.all_events if event.is_step_failure)
+    return str(first.step_failure_data.user_failure_data.description)
+
+
+def test_a_run_without_a_partition_says_for_which_it_can_be_started(nothing: Path, definitions: dg.Definitions) -> None:
+    endpoint = "{name: %s, hosts: [h], user: a@pve, token_name: t, token_value: {env: T}}"
+    (nothing / "proxbox.yaml").write_text(
+        f"netbox: {{url: 'https://n', token: {{env: T}}}}\nendpoints: [{endpoint % 'ams1'}, {endpoint % 'lab'}]\n"
+    )
+    message = why_it_fails(definitions, FULL_UPDATE, None)
+    assert message.startswith("this run has no partition, and so no endpoint: start it for one of ams1, lab")
 
 
 def test_a_missing_secret_is_named_before_anything_is_contacted(nothing: Path) -> None:

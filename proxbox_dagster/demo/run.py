@@ -49,6 +49,7 @@ def demo_servers(
             for offset, name in enumerate(DEMO_CLUSTERS)
         }
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxbox-demo-")))
+        netbox.remove_at_end(folder)  # it holds tokens
         servers = DemoServers(netbox, simulators, folder)
         _configure(servers)
         yield servers

@@ -95,6 +95,10 @@ class NetBoxServer:
         """The process that owns all others and ends them."""
         return self._supervisor.pid
 
+    def remove_at_end(self, folder: Path) -> None:
+        """Have a folder removed when everything has ended, also after this program was killed."""
+        self._supervisor.remove_at_end(folder)
+
     # What tests do with it
 
     def reset(self, saved: str | None = None) -> None:
