@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from proxbox_dagster.demo.netbox import NetBoxServer, NetBoxUnavailable
+from proxbox_dagster.demo.netbox.python import find_python
 from proxbox_dagster.netbox.changes import Plan
 from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import Desired
@@ -22,6 +23,7 @@ from proxbox_dagster_tests.support.synced import Synced, synced
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
 
+NO_NETBOX = "without NetBox: "
 REAL_FIXTURES = frozenset({"netbox", "netbox_server"})
 
 # A worker takes one file after the other, in this order: begun late, a long one would keep it busy while the rest is
@@ -42,6 +44,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
     order = {f"test_{name}.py": number for number, name in enumerate(LONG.split())}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where there was no Python for NetBox, the ways out: once, not with each of the tests that were skipped for it."""
+    if any(NO_NETBOX in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])):
+        try:
+            find_python()
+        except NetBoxUnavailable as error:
+            terminalreporter.write_line(str(error))
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +94,7 @@ def netbox_server() -> Iterator[NetBoxServer]:
     try:
         server.__enter__()
     except NetBoxUnavailable as error:
-        pytest.skip(str(error))
+        pytest.skip(NO_NETBOX + str(error).partition(". ")[0])
     try:
         yield server
     finally:
