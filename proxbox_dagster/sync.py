@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from proxbox_dagster import run as runs
-from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.failures import CANCELLED
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
 from proxbox_dagster.report import ClassReport

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import class_key, source_key
 from proxbox_dagster.proxmox.sources import SOURCES
@@ -171,11 +172,13 @@ def test_one_endpoint_changed(settled: Automation) -> None:
 
 
 def test_a_change_of_one_source_requests_its_readers_alone(settled: Automation) -> None:
-    for source in SWEPT:
-        settled.world.content["ams1", source] = "changed"
-        settled.sweep("ams1")
+    for pair in zip_longest(SWEPT[::2], SWEPT[1::2]):  # each on an endpoint of its own
+        changed = {endpoint: source for endpoint, source in zip(("ams1", "lab"), pair, strict=True) if source}
+        for endpoint, source in changed.items():
+            settled.world.content[endpoint, source] = "changed"
+        settled.sweep()
         requested = settled.tick()
-        assert requested == {"ams1": readers(source)}, source
+        assert requested == {endpoint: readers(source) for endpoint, source in changed.items()}
         assert all(result.success for result in settled.run(requested))
         assert settled.tick() == {}, "nothing follows from what was written"
 

@@ -173,7 +173,7 @@ def test_scenario_06_a_killed_run_is_re_executed_from_its_failure(lab: History, 
     lab.proxy.clear()
     module = lab.folder / "location.py"
     module.write_text(
-        "from proxbox_dagster.definitions import build_definitions\n"
+        "from proxbox_dagster.assembly import build_definitions\n"
         "from proxbox_dagster.settings import load_settings\n\n"
         "defs = build_definitions(load_settings())\n"
     )

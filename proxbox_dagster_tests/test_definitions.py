@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE, OBSERVE
 from proxbox_dagster.keys import SUMMARY_KEY, class_key, source_key
 from proxbox_dagster.proxmox.sources import SOURCES
@@ -87,6 +87,21 @@ def test_a_run_without_a_partition_says_for_which_it_can_be_started(nothing: Pat
     )
     message = why_it_fails(definitions, FULL_UPDATE, None)
     assert message.startswith("this run has no partition, and so no endpoint: start it for one of ams1, lab")
+
+
+@pytest.mark.parametrize(
+    "command", [("sync",), ("plan", "--json"), ("doctor",), ("purge", "--endpoint", "ams1")], ids=" ".join
+)
+def test_wrong_settings_are_one_line_of_every_command(nothing: Path, command: tuple[str, ...]) -> None:
+    (nothing / "proxbox.yaml").write_text("netbox: {url: 'https://n', tokenn: x}\nendpoints: []\n")
+    # In a process of its own: in this one everything has been imported with other settings.
+    done = subprocess.run(
+        [sys.executable, "-m", "proxbox_dagster.cli", *command], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    told = done.stdout + done.stderr
+    assert "netbox.tokenn: unknown key" in told
+    assert len(told.splitlines()) == 1, told
 
 
 def test_a_missing_secret_is_named_before_anything_is_contacted(nothing: Path) -> None:

@@ -17,7 +17,7 @@ import yaml
 from dagster._config import process_config, resolve_to_config_type
 from dagster_k8s import K8sRunLauncher
 
-from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import class_key
 from proxbox_dagster_tests.support.fake_run import FakeWorld

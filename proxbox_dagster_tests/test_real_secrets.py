@@ -97,7 +97,7 @@ def test_scenario_49_no_secret_in_anything_that_runs_leave_behind(
 
     first = stages.STAGES[0]
     monkeypatch.setattr(stages, "STAGES", (replace(first, build=broken), *stages.STAGES[1:]))
-    monkeypatch.setattr("proxbox_dagster.definitions.STAGES", stages.STAGES)
+    monkeypatch.setattr("proxbox_dagster.assembly.STAGES", stages.STAGES)
     sync("a fault inside a stage", ok=False)
     assert "a fault of the program" in outputs["a fault inside a stage"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster_tests.support.fake_run import FakeWorld

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from proxbox_dagster import run as runs
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.cli import app
-from proxbox_dagster.definitions import build_definitions
 from proxbox_dagster.demo.proxmox import Cluster
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.settings import load_settings
@@ -21,6 +21,7 @@ from proxbox_dagster_tests.support.synced import VMS, Synced, X, errors, synced
 CLUSTERS = ("small",)
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 DISKS = "virtualization/virtual-disks"
+GUESTS = ("virtual_machines",)
 
 
 class Clock:
@@ -104,28 +105,28 @@ def test_scenario_17_it_is_deleted_after_the_grace_period_and_enough_complete_re
     lab.run()
     assert confirmed() == 1
     clock.pass_days(6)
-    lab.run()
+    lab.run(stages=GUESTS)
     assert (confirmed(), counted(lab, "virtual_machines")) == (2, (0, 0))
     simulator.faults.add(r"^/cluster/resources", status=500)  # a read that failed
-    assert not lab.watched()["ok"]
+    assert not lab.watched(stages=GUESTS)["ok"]
     simulator.faults.clear()
     cluster.node_offline("pve3")  # and two that were not complete
-    lab.run()
+    lab.run(stages=GUESTS)
     cluster.node_online("pve3")
     cluster.quorum_lost()
-    lab.watched()
+    lab.watched(stages=GUESTS)
     cluster.quorum_restored()
     assert confirmed() == 2, "neither counts"
-    lab.run()
+    lab.run(stages=GUESTS)
     assert confirmed() == 3
     clock.now = START + timedelta(days=4)
-    lab.run()
+    lab.run(stages=GUESTS)
     assert lab.written() == [], "three reads agree, the grace period is not over"
     clock.pass_days(2)
     # What a person made under it keeps the guest, whatever the clock says.
     client = lab.client()
     [disk] = client.create(DISKS, [{"virtual_machine": row_id, "name": "theirs", "size": 1}])
-    lab.run()
+    lab.run(stages=GUESTS)
     assert counted(lab, "virtual_machines") == (0, 0)
     assert any(
         "'theirs' under it, which is not ours" in line for line in lab.reports()["small", "virtual_machines"].kept
@@ -135,15 +136,15 @@ def test_scenario_17_it_is_deleted_after_the_grace_period_and_enough_complete_re
         "extras/journal-entries",
         [{"assigned_object_type": "virtualization.virtualmachine", "assigned_object_id": row_id, "comments": "do not"}],
     )
-    lab.run()
+    lab.run(stages=GUESTS)
     assert counted(lab, "virtual_machines") == (0, 0)
     client.delete("extras/journal-entries", [entry["id"]])
     client.update(VMS, [{"id": row_id, "tags": [{"slug": slug} for slug in {*slugs(lab.vm(102)), "proxbox-keep"}]}])
-    lab.run()
+    lab.run(stages=GUESTS)
     assert counted(lab, "virtual_machines") == (0, 0)
     client.update(VMS, [{"id": row_id, "tags": [{"slug": slug} for slug in slugs(lab.vm(102)) - {"proxbox-keep"}]}])
     client.close()
-    lab.run(dry_run=True)
+    lab.run(dry_run=True, stages=GUESTS)
     assert [change for change in lab.changes() if change[2] == "delete"] == [
         ("virtual_machines", f"image (id {row_id})", "delete", "—")
     ]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from upath import UPath
 
-from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.demo.proxmox import ProxmoxSimulator, load_cluster
 from proxbox_dagster.facts import UNOBSERVED, Fetched, Gap, GapKind, frame_of
 from proxbox_dagster.keys import source_key

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import dagster as dg
 import pytest
 
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.chart import BARS, COLOURS, LABELS, LEAST, Bar, chart
-from proxbox_dagster.definitions import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import SUMMARY_KEY
 from proxbox_dagster.metadata import reasons_table

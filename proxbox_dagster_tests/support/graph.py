@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from proxbox_dagster.definitions import build_definitions
+from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.settings import Settings, SettingsFile
 
 STORED = Path(__file__).parent.parent / "fixtures" / "graph.json"
