@@ -71,6 +71,8 @@ def program(folder: Path, end: str, *names: str) -> tuple[subprocess.Popen[str],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # Tests that a shell runs in the background ignore Ctrl-C, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -49,7 +49,8 @@ def demo_servers(
             for offset, name in enumerate(DEMO_CLUSTERS)
         }
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="proxbox-demo-")))
-        netbox.remove_at_end(folder)  # it holds tokens
+        for own in (folder, *(simulator.ca_file.parent for simulator in simulators.values())):
+            netbox.remove_at_end(own)  # by whatever comes: there are tokens in it
         servers = DemoServers(netbox, simulators, folder)
         _configure(servers)
         yield servers
