@@ -237,12 +237,16 @@ TABLE = {
 """Every source with one kind of hole each; the other kinds are tried on the source side alone."""
 AT_ONCE = [
     ("nodes",),
+    ("node-version",),
     ("storage",),
+    ("content",),
     ("options",),
     ("config",),
+    ("backup-jobs",),
+    ("replication",),
     ("permissions",),
-    ("node-version", "content", "tasks", "agent", "replication"),
-    ("networks", "node-storage", "snapshots", "interfaces", "backup-jobs"),
+    ("networks", "node-storage"),
+    ("tasks", "snapshots", "agent", "interfaces"),
 ]
 """Holes of one run: none of these keeps a stage from being done that another one concerns."""
 
