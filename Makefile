@@ -39,8 +39,8 @@ browser:
 	else echo "no chromium and chromedriver on PATH; the tests of the UI are skipped"; fi
 
 test: lint browser
-	# A file stays on one worker: its tests share a synced NetBox.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	# A file stays on one worker: its tests share a synced NetBox. The order is conftest.py's: long files first.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fast-test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not real and not browser" $(ARGS)

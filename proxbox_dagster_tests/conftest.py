@@ -26,8 +26,8 @@ settings.load_profile("any-machine")
 NO_NETBOX = "without NetBox: "
 REAL_FIXTURES = frozenset({"netbox", "netbox_server"})
 
-# A worker takes one file after the other, in this order: begun late, a long one would keep it busy while the rest is
-# done. Half a minute and more, the longest first.
+# A worker takes one file after the other, in this order (xdist's own is by the number of tests): begun late, a long one
+# would keep it busy when the rest is done. Half a minute and more, the longest first.
 LONG = """
     failing_netbox real_truth scenarios_evidence scenarios_removal scenarios_basic scenarios_ownership real_histories
     real_partial_runs cancellation real_trust scenario_06_killed scenario_41_bad_rows scenarios_identity real_networking

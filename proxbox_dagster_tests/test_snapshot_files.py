@@ -152,7 +152,11 @@ def test_the_newest_of_each_source_and_endpoint_are_kept(base: UPath) -> None:
     assert {file.name for file in stranger.parent.iterdir()} == {"notes.txt", newest.name}
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"{}"), gzip.compress(b"[]"), gzip.compress(b"x")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"{}"), gzip.compress(b"[]"), gzip.compress(b"x")],
+    ids=["nothing", "no gzip", "no snapshot", "a list", "no JSON"],  # a name of the content has the time in it
+)
 def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
     file = UPath(tmp_path / "x.json.gz")
     file.write_bytes(content)
