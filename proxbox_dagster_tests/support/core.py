@@ -86,3 +86,13 @@ def base() -> Sequence[Desired]:
 def again(netbox: FakeNetBox, *desired: Desired, **run: Any) -> Run:
     """A further run, of everything."""
     return Run(netbox, **run).write(*base(), *desired)
+
+
+def planned(netbox: FakeNetBox, desired: Desired, rules: Rules | None = None) -> Plan:
+    """What a new run would do, with nothing written."""
+    return plan(desired, state_of(netbox), rules or Rules(), NOW)
+
+
+def changes(made: Plan) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """Changed fields, old and new, by the row's label."""
+    return {item.row.label: item.changes for item in made.updates}

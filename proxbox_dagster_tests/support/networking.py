@@ -200,3 +200,9 @@ def by_label(desired: Desired) -> dict[str, Row]:
 def one(classes: list[Desired], name: str) -> Desired:
     """The desired rows of one object class."""
     return next(item for item in classes if item.object_class.name == name)
+
+
+MAC = "BC:24:11:00:00:{:02X}"
+LO = inside("lo", "00:00:00:00:00:00", "127.0.0.1/8", "::1/128")
+NET0 = f"virtio={MAC.format(1)},bridge=vmbr0"
+NET1 = f"virtio={MAC.format(2)},bridge=vmbr0"
