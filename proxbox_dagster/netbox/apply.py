@@ -101,10 +101,16 @@ class Writer:
         done = applied if applied is not None else Applied()
         spec = plan.object_class.spec
         self._each(plan.retires, lambda part: self._update(spec, part, done, done.retired))
-        for wave in self._waves(spec, plan.creates, done):
+        creates, updates = self._freed(spec, plan, done)
+        for wave in self._waves(spec, creates, done):
             self._each(wave, lambda part: self._create(spec, part, done))
-        self._release(plan, done)
-        there = [item for item in plan.updates if item.row_id]
+        stuck = self._release(plan, done)
+        for item in [item for item in updates if item.row_id in stuck]:
+            # Once the row is this endpoint's, nobody would look for what was left behind.
+            reason = f"NetBox refused it: {stuck[item.row_id]} could not come along"
+            done.failed.append(Skip(item.row.label, reason, Outcome.FAILED))
+            updates = [other for other in updates if other is not item]
+        there = [item for item in updates if item.row_id]
         self._each(there, lambda part: self._update(spec, part, done, done.updated))
         self._second_chance(spec, done)
         for item in plan.updates:
@@ -114,8 +120,35 @@ class Writer:
         self._remove(spec, plan, done)
         return done
 
-    def _release(self, plan: Plan, done: Applied) -> None:
-        """Have other rows let go of those that are about to move; NetBox refuses the move otherwise."""
+    def _freed(self, spec: ModelSpec, plan: Plan, done: Applied) -> tuple[list[Create], list[Update]]:
+        """What can be written now that rows have let go of their identities. Where one has not, no other takes it."""
+        held = {item.frees: skip for item, skip in self._refused if item.frees}
+        done.notes += [f"{skip.label} could not let go: {skip.reason}" for _item, skip in self._refused]
+        self._refused = []
+        if not held:
+            return plan.creates, plan.updates
+        creates: list[Create] = []
+        for item in plan.creates:
+            if item.ref in held:
+                self._fail(spec, item, f"{held[item.ref].label} could not let go of its number", done)
+            else:
+                creates.append(item)
+        updates: list[Update] = []
+        for change in plan.updates:
+            skip = held.get(Ref(spec.index_name, self._state.key_of(spec, change.row))) if change.adopted else None
+            if skip:
+                reason = f"NetBox refused it: {skip.label} could not let go of its number"
+                done.failed.append(Skip(change.row.label, reason, Outcome.FAILED))
+            else:
+                updates.append(change)
+        return creates, updates
+
+    def _release(self, plan: Plan, done: Applied) -> dict[int, str]:
+        """Have other rows let go of those that are about to move; NetBox refuses the move otherwise.
+
+        What was to come along with a row and could not, by that row's id.
+        """
+        stuck: dict[int, str] = {}
         for spec in {item.spec.name: item.spec for item in plan.releases}.values():
             items = [
                 Update(Row({}, item.label), item.row_id, item.changes, item.memory)
@@ -123,8 +156,13 @@ class Writer:
                 if item.spec is spec
             ]
             self._each(items, lambda part, spec=spec: self._update(spec, part, done, []))  # type: ignore[misc]
-        done.notes += [f"{skip.label} could not let go: {skip.reason}" for _item, skip in self._refused]
-        self._refused = []
+            for change, skip in self._refused:
+                done.notes.append(f"{skip.label} could not let go: {skip.reason}")
+                along = next(item.along for item in plan.releases if (item.spec, item.row_id) == (spec, change.row_id))
+                if along:
+                    stuck[along] = skip.label
+            self._refused = []
+        return stuck
 
     def _second_chance(self, spec: ModelSpec, done: Applied) -> None:
         """Updates that were refused are sent once more, one by one: another row may have held the name until now."""

@@ -56,6 +56,8 @@ class Update:
     changes: dict[str, tuple[Any, Any]]
     memory: dict[str, Any] | None = None
     adopted: bool = False
+    frees: Ref | None = None
+    """The identity that the row lets go of, for another row of the same plan to take."""
 
 
 @dataclass

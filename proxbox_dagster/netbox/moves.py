@@ -25,6 +25,8 @@ class Release:
     label: str
     changes: dict[str, tuple[Any, Any]]
     memory: dict[str, Any] | None = None
+    along: int = 0
+    """Id of the row that this one goes along with, to another endpoint; 0 where it only lets go."""
 
 
 def releases(spec: ModelSpec, moving: Mapping[int, Row], state: NetBoxState) -> list[Release]:
@@ -59,7 +61,7 @@ def followers(spec: ModelSpec, row_id: int, owner: str, state: NetBoxState) -> l
                 if column is not None and decode(column, row) not in ids:
                     continue  # NetBox ignores a filter that it does not know, and answers all rows
                 label = str(row.get("display") or row["id"])
-                found.append(Release(other, row["id"], label, {ENDPOINT_FIELD: (owner, state.endpoint)}))
+                found.append(Release(other, row["id"], label, {ENDPOINT_FIELD: (owner, state.endpoint)}, along=row_id))
                 under.setdefault(other.index_name, []).append(row["id"])
     return found
 

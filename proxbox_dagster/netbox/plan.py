@@ -184,7 +184,7 @@ class _Planner:
         for name in self.spec.identity:
             if name != ENDPOINT_FIELD:
                 changes[name] = (decode(self.spec.by_name[name], found), None)
-        self.made.retires.append(Update(Row({}, mark.label), found["id"], changes))
+        self.made.retires.append(Update(Row({}, mark.label), found["id"], changes, frees=self._ref(row)))
         self.made.present.add(found["id"])
         self.made.notes.append(f"{mark.label} is gone: its number now belongs to {row.label}")
         self.state.release(self.spec, found)

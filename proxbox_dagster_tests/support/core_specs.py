@@ -338,8 +338,8 @@ def disk(vmid: int, name: str, size: int = 1024, *, endpoint: str = ENDPOINT, **
     return Row({**usual, **values}, f"vm{vmid} {name}")
 
 
-def disk_ref(vmid: int, name: str) -> Ref:
-    return Ref("virtual_disks", (machine_ref(vmid), name))
+def disk_ref(vmid: int, name: str, endpoint: str = ENDPOINT) -> Ref:
+    return Ref("virtual_disks", (machine_ref(vmid, endpoint), name))
 
 
 def snapshot(vmid: int, name: str, *, endpoint: str = ENDPOINT, **values: Any) -> Row:
@@ -359,8 +359,8 @@ def snapshot_ref(vmid: int, name: str) -> Ref:
     return Ref("snapshots", (machine_ref(vmid), name))
 
 
-def primary(vmid: int, target: Ref | None) -> Row:
-    key = dict(zip(MACHINE.identity, (ENDPOINT, "qemu", vmid), strict=True))
+def primary(vmid: int, target: Ref | None, endpoint: str = ENDPOINT) -> Row:
+    key = dict(zip(MACHINE.identity, (endpoint, "qemu", vmid), strict=True))
     return Row({**key, "boot_disk": target}, f"vm{vmid} boot disk")
 
 
