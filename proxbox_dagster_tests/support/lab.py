@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,15 @@ class Silent:
 
     def endpoint_ended(self, name: str, result: dict[str, Any]) -> None:
         pass
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What runs may do, their token, and one that may purge, too."""
+
+    allowed: list[ObjectPermission]
+    runs: str
+    whole: str
 
 
 class Lab:
@@ -115,11 +124,22 @@ class Lab:
             self._allow(SettingsFile.model_validate(self.settings))
         (self.folder / "proxbox.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
 
-    def empty(self, saved: str | None = None) -> None:
-        """An empty NetBox, or one as it was saved, with a token of its own."""
+    def empty(self, saved: str | None = None, tokens: Tokens | None = None) -> None:
+        """An empty NetBox, or one as it was saved; with new tokens, or with those that it was saved with.
+
+        A run tries what a token permits before it first writes with it, which shows among the requests.
+        """
         self.netbox.reset(saved)
-        self._allowed = []
+        if tokens is None:
+            self._allowed = []
+        else:
+            self._allowed, self._tokens, self._whole = tokens.allowed, [tokens.runs], tokens.whole
+            self._monkeypatch.setenv("LAB_NETBOX_TOKEN", self._whole)
         self.save()
+
+    def tokens(self) -> Tokens:
+        """NetBox's tokens at this moment."""
+        return Tokens(self._allowed, self._tokens[-1], self._whole)
 
     def _allow(self, file: SettingsFile) -> None:
         """Nothing is a superuser's: runs have the permissions documented for them, purge in addition its own."""

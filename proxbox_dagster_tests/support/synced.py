@@ -18,7 +18,7 @@ from proxbox_dagster.demo.ports import free_port
 from proxbox_dagster.demo.proxmox import Cluster, load_cluster
 from proxbox_dagster_tests.support.changelog import ChangeLog, Entry
 from proxbox_dagster_tests.support.faulty_proxy import FaultyProxy
-from proxbox_dagster_tests.support.lab import Lab, Silent
+from proxbox_dagster_tests.support.lab import Lab, Silent, Tokens
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 VMS = "virtualization/virtual-machines"
@@ -32,9 +32,10 @@ def described(name: str) -> Cluster:
 
 @dataclass(frozen=True)
 class FirstRun:
-    """What a first run told, and the ports of its clusters: they stand in the NetBox that is kept."""
+    """What a first run told, the ports of its clusters and its tokens: they are in the NetBox that is kept."""
 
     ports: dict[str, int]
+    tokens: Tokens
     result: dict[str, Any]
     watcher: Silent
 
@@ -96,14 +97,14 @@ class Synced(Lab):
 
     def rewind(self) -> None:
         """NetBox as the first run left it, and the clusters as they are described: half a second."""
-        self.start_over(self.kept)
+        self.start_over(self.kept, _KEPT[self.kept].tokens)
 
-    def start_over(self, saved: str | None = None) -> None:
+    def start_over(self, saved: str | None = None, tokens: Tokens | None = None) -> None:
         """The clusters as they are described, and NetBox empty or as it was saved."""
         self.restore()
         for name in self.clusters:
             self.exchange(name, described(name))
-        self.empty(saved)
+        self.empty(saved, tokens)
         self.log.forget()
 
 
@@ -148,9 +149,9 @@ def synced(netbox: Any, folder: Path, *names: str, kind: type[Kind] = Synced) ->
             result = lab.run()
             netbox.save(name)
             ports = {endpoint: simulator.port for endpoint, simulator in lab.simulators.items()}
-            first = _KEPT[name] = FirstRun(ports, result, lab.watcher)
+            first = _KEPT[name] = FirstRun(ports, lab.tokens(), result, lab.watcher)
         else:
-            lab.empty(name)
+            lab.empty(name, first.tokens)
         lab.first, lab.watcher = first.result, first.watcher
         yield lab
 
