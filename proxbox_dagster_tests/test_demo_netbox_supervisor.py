@@ -64,6 +64,12 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def _heed_signals() -> None:
+    """What a shell runs in the background ignores Ctrl-C (and Dagster lets SIGTERM follow that): not the programs."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def program(folder: Path, end: str, *names: str) -> tuple[subprocess.Popen[str], dict[str, int]]:
     """Start :data:`PROGRAM`, which does ``end`` last; returns it and the pids of all that hangs on it."""
     process = subprocess.Popen(
@@ -71,8 +77,7 @@ def program(folder: Path, end: str, *names: str) -> tuple[subprocess.Popen[str],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Tests that a shell runs in the background ignore Ctrl-C, and so would all that they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=_heed_signals,
     )
     assert process.stdin is not None
     assert process.stdout is not None
