@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from proxbox_dagster import run as runs
+from proxbox_dagster import stages
 from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.cli import app
 from proxbox_dagster.demo.proxmox import Cluster
 from proxbox_dagster.jobs import FULL_UPDATE
+from proxbox_dagster.netbox.spec import Ownership
 from proxbox_dagster.settings import load_settings
 from proxbox_dagster_tests.support.synced import VMS, Synced, X, errors, synced
 
@@ -276,6 +279,114 @@ def test_a_run_narrowed_to_a_guest_that_is_not_there_says_so_and_removes_nothing
     assert not result["ok"]
     assert "endpoint small has no guest of that number" in " ".join(errors(result))
     assert lab.written() == []
+
+
+# -- every class --------------------------------------------------------------------------------------------------
+
+SOURCE = ("guests", "pools", "storages", "pool_by_guest", "nodes", "backups", "backup_jobs", "replication")
+"""What goes and comes back of a cluster."""
+
+REMOVABLE = {
+    item.name: item.spec
+    for item in stages.object_classes()
+    if item.spec.removal != "ignore"
+    and item.spec.ownership is Ownership.ENDPOINT
+    and not item.spec.update_only
+    and item.name != "vm_interface_sync_states"  # goes with its interface, by NetBox's own doing
+}
+
+
+HARDWARE = "\thwaddress BC:24:11:5A:0F:01"
+"""How a node's configuration sets the MAC address of an interface."""
+
+
+def take_apart(cluster: Cluster) -> None:
+    """Something of every class that can go goes."""
+    del cluster.nodes["pve3"]
+    del cluster.storages["local-lvm"]
+    vlan = next(item for item in cluster.nodes["pve1"].network if item["iface"] == "vmbr0.20")
+    cluster.nodes["pve1"].network.remove(vlan)
+    cluster.nodes["pve1"].network[1].pop("options")
+    for key in ("cidr", "address", "netmask"):
+        cluster.nodes["pve2"].network[1].pop(key, None)
+    cluster.delete_guest("qemu", 102)
+    cluster.set_config("qemu", 100, "scsi1", None)
+    cluster.set_config("qemu", 100, "net1", "virtio=BC:24:11:5A:01:0F,bridge=vmbr0,trunks=20;30")
+    cluster.set_config("qemu", 101, "net1", None)
+    cluster.guest(100).agent.interfaces[1]["ip-addresses"].pop()
+    cluster.remove_snapshot("qemu", 100, "after")
+    cluster.backups["nas"].pop(0)
+    cluster.remove_replication("101-0")
+    cluster.remove_backup_job("backup-db")
+
+
+def ids(lab: Synced) -> dict[str, set[int]]:
+    """The rows of each class that can be removed."""
+    return {
+        name: {row["id"] for row in lab.rows(spec.path, cf_proxmox_endpoint="small")}
+        for name, spec in REMOVABLE.items()
+    }
+
+
+def lacking(lab: Synced, before: dict[str, set[int]]) -> set[str]:
+    """The classes of which a row is not there any more."""
+    return {name for name, now in ids(lab).items() if before[name] - now}
+
+
+def status(row: dict[str, Any]) -> str | None:
+    found = row.get("status")
+    return found["value"] if isinstance(found, dict) else found
+
+
+def told(lab: Synced, what: str) -> set[str]:
+    """The classes of which the last run marked, or deleted, something."""
+    return {name for (_, name), report in lab.reports().items() if getattr(report, what)}
+
+
+def test_scenario_17_every_class_is_ignored_marked_cleared_and_deleted(lab: Synced, clock: Clock) -> None:
+    cluster = lab.clusters["small"]
+    cluster.set_config("qemu", 101, "net1", "virtio=BC:24:11:5A:01:1F,bridge=vmbr0")
+    cluster.nodes["pve1"].network[1]["options"] = f"{HARDWARE}\n"
+    lab.run(override_brake=True)
+    before, whole = ids(lab), copy.deepcopy({name: getattr(cluster, name) for name in SOURCE})
+    take_apart(cluster)
+
+    lab.settings["removal"] = {"default": "ignore"}
+    lab.save()
+    lab.run(dry_run=True)
+    assert told(lab, "marked") | told(lab, "deleted") == set()
+
+    lab.settings["removal"] = {"classes": dict.fromkeys(REMOVABLE, "mark")}
+    lab.save()
+    lab.run(override_brake=True)
+    assert (told(lab, "marked"), told(lab, "deleted")) == (set(REMOVABLE), set())
+    assert lacking(lab, before) == set()
+    for name, spec in REMOVABLE.items():
+        marked = lab.rows(spec.path, cf_proxmox_endpoint="small", tag="proxbox-missing")
+        assert marked, name
+        for row in marked:
+            assert row["custom_fields"]["proxbox_missing"]["since"] == START.isoformat(), name
+            assert spec.missing_status in (None, status(row)), name
+
+    vars(cluster).update(copy.deepcopy(whole))
+    lab.run(override_brake=True)
+    assert lacking(lab, before) == set()
+    for name, spec in REMOVABLE.items():
+        for row in lab.rows(spec.path, id=sorted(before[name])):
+            assert "proxbox-missing" not in slugs(row), name
+            assert row["custom_fields"]["proxbox_missing"] is None, name
+            assert spec.missing_status is None or status(row) != spec.missing_status, name
+
+    take_apart(cluster)
+    lab.settings["removal"] = {"default": "delete", "grace_days": 2, "confirmations": 1}
+    lab.save()
+    lab.run(override_brake=True)
+    at_once = {name for name, spec in REMOVABLE.items() if spec.removal == "delete"}
+    assert (told(lab, "marked"), told(lab, "deleted")) == (set(REMOVABLE) - at_once, at_once)
+    clock.pass_days(3)
+    lab.run(override_brake=True)
+    assert told(lab, "deleted") >= set(REMOVABLE) - at_once
+    assert lacking(lab, before) == set(REMOVABLE)
 
 
 def test_scenarios_21_52_purge_works_for_an_endpoint_that_left_the_settings(
