@@ -20,7 +20,7 @@ from proxbox_dagster.report import COUNTS, Change, ClassReport
 MAX_ROWS = 50
 """Rows of a table in metadata; what is beyond is counted, and in the run's report file."""
 
-MAX_CELL = 200
+MAX_CELL = 160
 MAX_TEXT = 400
 
 EXAMPLES = 3

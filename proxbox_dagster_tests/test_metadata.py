@@ -15,7 +15,7 @@ from proxbox_dagster.report import Change, ClassReport
 
 NETBOX = "https://netbox.example.org"
 PLACES = Places(NETBOX, "/dcim/devices/?cf_proxmox_endpoint=ams1", "https://pve1:8006/#v1:0:=cluster", "/r/devices.csv")
-BOUND = 64 * 1024
+BOUND = 64_000
 """Bytes of one materialization's metadata in Dagster's database, whatever the size of the cluster."""
 
 
