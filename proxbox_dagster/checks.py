@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,18 +11,24 @@ from proxbox_dagster.audit import Audit, is_ours
 from proxbox_dagster.facts import Fetched, guest_key
 from proxbox_dagster.keys import class_key
 from proxbox_dagster.metadata import reasons_table, table
-from proxbox_dagster.netbox.spec import Desired, ObjectClass
+from proxbox_dagster.netbox.spec import Desired, Kind, ModelSpec, ObjectClass, Ownership, Skip
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.stages.vm_ip_addresses import VM_PRIMARY_ADDRESSES
 
 ACCOUNTED = "accounted"
 IDENTITY = "one_row_per_identity"
-PARENTS = "every_row_has_its_parent"
+REFERENCES = "every_reference_resolves"
 ADDRESSES = "running_guests_have_an_address"
 BLOCKING = frozenset({"clusters", "devices", "virtual_machines"})
 """Classes that others hang on: a doubtful identity here stops what depends on it."""
 
 ADDRESSED = VM_PRIMARY_ADDRESSES.name
+
+
+def has_references(spec: ModelSpec) -> bool:
+    """Whether rows of the class belong to an endpoint and refer to others."""
+    refers = any(field.kind in (Kind.REF, Kind.REFS) for field in spec.fields)
+    return spec.ownership is Ownership.ENDPOINT and (refers or spec.parent is not None)
 
 
 def check_specs(item: ObjectClass) -> list[dg.AssetCheckSpec]:
@@ -45,12 +51,16 @@ def check_specs(item: ObjectClass) -> list[dg.AssetCheckSpec]:
                 description=f"NetBox has one row for each {', '.join(item.spec.identity)}.",
             )
         )
-        if item.spec.parent:
-            found.append(
-                dg.AssetCheckSpec(
-                    PARENTS, asset=key, description=f"No row of ours is left without its {item.spec.parent}."
-                )
+    if has_references(item.spec):
+        orphans = f"no row of ours is left without its {item.spec.parent}, and " if item.spec.parent else ""
+        found.append(
+            dg.AssetCheckSpec(
+                REFERENCES,
+                asset=key,
+                description=f"What the rows refer to is in NetBox: {orphans}nothing was skipped or left empty because "
+                "the row that it needs is not there.",
             )
+        )
     if item.name == ADDRESSED:
         found.append(
             dg.AssetCheckSpec(
@@ -65,8 +75,8 @@ def check_results(item: ObjectClass, report: ClassReport, audit: Audit) -> Itera
     yield accounted_check(report, audit.held)
     if is_ours(item.spec):
         yield identity_check(item, audit.doubles)
-        if item.spec.parent:
-            yield parents_check(item, audit.orphans)
+    if has_references(item.spec):
+        yield references_check(item, audit.orphans, report.unresolved)
 
 
 def accounted_check(report: ClassReport, held: int | None = None) -> dg.AssetCheckResult:
@@ -101,15 +111,18 @@ def identity_check(item: ObjectClass, doubles: Mapping[tuple[Any, ...], list[int
     )
 
 
-def parents_check(item: ObjectClass, orphans: list[str]) -> dg.AssetCheckResult:
-    """A warning where NetBox has rows of ours whose parent is gone: NetBox keeps an address whose interface went."""
-    metadata: dict[str, Any] = {"orphans": len(orphans)}
+def references_check(item: ObjectClass, orphans: Sequence[str], unresolved: Sequence[Skip]) -> dg.AssetCheckResult:
+    """A warning where NetBox has rows of ours whose parent is gone (it keeps an address whose interface went), and
+    where what Proxmox has refers to something that NetBox has not."""
+    metadata: dict[str, Any] = {"orphans": len(orphans), "unresolved": len(unresolved)}
     if orphans:
         metadata["rows"] = dg.MetadataValue.md(table(("row in NetBox",), [(name,) for name in sorted(orphans)]))
+    if unresolved:
+        metadata["references"] = dg.MetadataValue.md(reasons_table(unresolved))
     return dg.AssetCheckResult(
-        check_name=PARENTS,
+        check_name=REFERENCES,
         asset_key=class_key(item.name),
-        passed=not orphans,
+        passed=not orphans and not unresolved,
         severity=dg.AssetCheckSeverity.WARN,
         metadata=metadata,
     )

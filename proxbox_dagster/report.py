@@ -59,6 +59,8 @@ class ClassReport:
     failures: list[Skip] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unresolved: list[Skip] = field(default_factory=list)
+    """References of rows seen that lead nowhere in NetBox, with field and reason."""
     gaps: list[Gap] = field(default_factory=list)
     """What the stage's sources could not show and somebody may want to mend; the same for all classes of a stage."""
     ended: str | None = None
@@ -146,6 +148,7 @@ def report_of(
         failures=[*plan.failures, *applied.failed],
         conflicts=_conflicts(plan, names or Names()),
         notes=[*plan.notes, *applied.notes, *(f"kept: {line}" for line in removals.kept)],
+        unresolved=list(plan.unresolved),
         ended=ended,
         kept=list(removals.kept),
         duration_seconds=round(seconds, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -79,7 +80,7 @@ def totals(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 def page(story: RunStory) -> str:
     """The whole page."""
-    sign = "✅" if story.ok else "❌"
+    sign = "✓" if story.ok else "✗"
     parts = [
         f"## {sign} {story.job} of {story.endpoint}\n\n{story.headline}",
         f"![What changed, by stage]({data_uri(stage_chart(story.lines))})",
@@ -150,7 +151,11 @@ def _attention(story: RunStory) -> list[str]:
     for line in story.lines:
         if line.attention:
             said.setdefault((line.stage, line.attention), []).append(line.object_class)
-    rows = [(stage, ", ".join(names), text) for (stage, text), names in said.items()]
+    classes = Counter(line.stage for line in story.lines)
+    rows = [
+        (stage, f"all {len(names)}" if 1 < len(names) == classes[stage] else ", ".join(names), text)
+        for (stage, text), names in said.items()
+    ]
     return [table(("stage", "object class", "what"), rows)] if rows else []
 
 

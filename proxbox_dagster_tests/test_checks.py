@@ -8,19 +8,23 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from proxbox_dagster.audit import audit
+from proxbox_dagster.audit import Audit, audit
 from proxbox_dagster.checks import (
+    ACCOUNTED,
+    ADDRESSED,
     ADDRESSES,
     BLOCKING,
-    PARENTS,
+    IDENTITY,
+    REFERENCES,
     accounted_check,
     addresses_check,
+    check_results,
     check_specs,
     identity_check,
-    parents_check,
+    references_check,
 )
 from proxbox_dagster.facts import Fetched, Gap, GapKind, frame_of
-from proxbox_dagster.netbox.spec import Desired, ObjectClass, Row, Skip
+from proxbox_dagster.netbox.spec import Desired, ObjectClass, Ownership, Row, Skip
 from proxbox_dagster.proxmox.sources import SOURCES
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.stages import object_classes
@@ -67,12 +71,12 @@ def test_identity_stops_what_depends_on_it_where_others_hang_on_the_class() -> N
 
 
 def orphans_of(item: ObjectClass, rows: list[dict[str, Any]]) -> dg.AssetCheckResult:
-    return parents_check(item, audit(item.spec, state(rows), whole=True).orphans)
+    return references_check(item, audit(item.spec, state(rows), whole=True).orphans, [])
 
 
-def test_parents() -> None:
+def test_rows_without_their_parent() -> None:
     item = CLASSES["vm_addresses"]
-    assert PARENTS in {spec.name for spec in check_specs(item)}
+    assert REFERENCES in {spec.name for spec in check_specs(item)}
     on_a_card = {"id": 1, "display": "192.0.2.1/24", "assigned_object_id": 5}
     alone = {"id": 2, "display": "192.0.2.2/24", "assigned_object_id": None}
     assert orphans_of(item, [on_a_card]).passed
@@ -81,6 +85,31 @@ def test_parents() -> None:
     assert red.severity is dg.AssetCheckSeverity.WARN
     assert number(red, "orphans") == 1
     assert "192.0.2.2/24 (id 2)" in str(number(red, "rows"))
+
+
+def test_references_that_lead_nowhere_are_named_with_field_and_reason() -> None:
+    item = CLASSES["virtual_machines"]
+    gone = Skip("web01 (qemu/100)", "device: devices ams1 / pve9 is not in NetBox")
+    results = list(check_results(item, report(unchanged=1, planned_seen=1, unresolved=[gone]), Audit()))
+    assert {result.check_name for result in results} == {spec.name for spec in check_specs(item)}
+    [yellow] = [result for result in results if not result.passed]
+    assert (yellow.check_name, yellow.severity) == (REFERENCES, dg.AssetCheckSeverity.WARN)
+    assert number(yellow, "unresolved") == 1
+    assert "device: devices ams1 / pve9 is not in NetBox" in str(number(yellow, "references"))
+
+
+def test_every_class_has_the_checks_that_its_rows_allow() -> None:
+    """All are counted; rows of our own have one identity; what refers to others is held against them."""
+    expected = {ACCOUNTED: set(CLASSES), IDENTITY: set(), REFERENCES: set(), ADDRESSES: {ADDRESSED}}
+    for name, item in CLASSES.items():
+        if item.spec.ownership is Ownership.ENDPOINT:
+            expected[IDENTITY] |= set() if item.spec.update_only else {name}
+            expected[REFERENCES] |= {name}
+    found: dict[str, set[str]] = {name: set() for name in expected}
+    for name, item in CLASSES.items():
+        for spec in check_specs(item):
+            found[spec.name].add(name)
+    assert found == expected
 
 
 @pytest.mark.parametrize(

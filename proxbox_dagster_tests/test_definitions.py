@@ -6,17 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE, OBSERVE
 from proxbox_dagster.keys import SUMMARY_KEY, class_key, source_key
 from proxbox_dagster.proxmox.sources import SOURCES
 from proxbox_dagster.settings import load_settings
-from proxbox_dagster.stages import BY_NAME, STAGES
+from proxbox_dagster.stages import BY_NAME, STAGES, object_classes
 from proxbox_dagster_tests.support.fake_run import FakeWorld
 from proxbox_dagster_tests.support.graph import STORED, shape, text, two_endpoints
 
@@ -230,6 +232,14 @@ def test_every_asset_tells_what_it_is_and_where_to_read_on(definitions: dg.Defin
         assert node.metadata["docs"].value.removeprefix("docs/mapping.md, ") in headings
         assert source.privilege in (node.description or "")
         assert BY_NAME[node.tags["proxbox/stage"]]
+
+
+def test_every_object_class_is_overdue_after_the_hours_of_the_settings() -> None:
+    graph = build_definitions(two_endpoints(schedules={"fresh_hours": 10})).resolve_asset_graph()
+    for item in object_classes(plugin=True):
+        policy = graph.get(class_key(item.name)).freshness_policy
+        assert isinstance(policy, TimeWindowFreshnessPolicy), item.name
+        assert policy.fail_window.to_timedelta() == timedelta(hours=10)
 
 
 def test_the_docs_are_linked_where_the_settings_know_their_address() -> None:

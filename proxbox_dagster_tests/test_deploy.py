@@ -20,6 +20,7 @@ from dagster_k8s import K8sRunLauncher
 from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import class_key
+from proxbox_dagster_tests.support.dagster_server import POSTGRES, records_in_postgres
 from proxbox_dagster_tests.support.fake_run import FakeWorld
 from proxbox_dagster_tests.support.graph import two_endpoints
 
@@ -44,22 +45,8 @@ def content(name: str) -> Any:
 
 @pytest.fixture
 def database(netbox_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty database beside NetBox's, named by the variables of deploy/dagster-postgres.yaml."""
-    server = netbox_server._databases.server
-    with server.connect() as connection:
-        connection.execute("drop database if exists dagster_records with (force)")
-        connection.execute("create database dagster_records")
-    for name, value in (
-        ("HOST", server.host),
-        ("PORT", server.port),
-        ("DB", "dagster_records"),
-        ("USERNAME", server.user),
-        ("PASSWORD", server.password),
-    ):
-        monkeypatch.setenv(f"DAGSTER_PG_{name}", str(value))
-    yield
-    with server.connect() as connection:
-        connection.execute("drop database if exists dagster_records with (force)")
+    with records_in_postgres(netbox_server, monkeypatch):
+        yield
 
 
 def test_two_processes_share_their_records_in_postgresql(
@@ -68,7 +55,7 @@ def test_two_processes_share_their_records_in_postgresql(
     homes = [tmp_path / "one", tmp_path / "two"]
     for home in homes:
         home.mkdir()
-        shutil.copy(DEPLOY / "dagster-postgres.yaml", home / "dagster.yaml")
+        shutil.copy(POSTGRES, home / "dagster.yaml")
     world = FakeWorld(two_endpoints())
     world.install(monkeypatch)
     job = build_definitions(world.settings).resolve_job_def(FULL_UPDATE)
@@ -130,6 +117,11 @@ def test_compose_and_image_fit_together() -> None:
         if line.startswith("COPY ") and "--from" not in line:
             for source in line.split()[1:-1]:
                 assert (DEPLOY.parent / source).exists(), line
+    [made] = [line.split()[3:-1] for line in docker.splitlines() if line.strip().startswith("&& mkdir -p")]
+    for volume in services["code"]["volumes"][1:]:
+        place = volume.split(":")[1]
+        assert place in made, f"{place} would belong to root, and runs could not write there"
+    assert services["code"]["environment"]["XDG_STATE_HOME"] in made
     assert services["code"]["volumes"][0].split(":")[1] == "/etc/proxbox/proxbox.yaml"
     assert "PROXBOX_CONFIG=/etc/proxbox/proxbox.yaml" in docker
     [location] = content("workspace.yaml")["load_from"]

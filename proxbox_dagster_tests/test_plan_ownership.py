@@ -181,6 +181,8 @@ def test_a_parent_that_nobody_wrote_is_named() -> None:
     run = again(synced(), wanted("virtual_disks", disk(404, "scsi0")))
     [skip] = run.reports["virtual_disks"].skips
     assert "virtual_machines ams1 / qemu / 404 is not in NetBox" in skip.reason
+    [wrong] = run.reports["virtual_disks"].unresolved
+    assert (wrong.label, wrong.reason) == (skip.label, skip.reason)
 
 
 def test_an_optional_reference_that_leads_nowhere_is_left_alone_with_a_note() -> None:
@@ -188,6 +190,7 @@ def test_an_optional_reference_that_leads_nowhere_is_left_alone_with_a_note() ->
     run = again(netbox, wanted("virtual_machines", machine(100, role=Ref("roles", ("gone",)))))
     assert run.counts("virtual_machines") == {"seen": 1, "unchanged": 1}
     assert any("role is left alone" in note for note in run.reports["virtual_machines"].notes)
+    assert [item.reason for item in run.reports["virtual_machines"].unresolved] == ["role: roles gone is not in NetBox"]
 
 
 @pytest.mark.parametrize("turn", [1, -1])

@@ -45,7 +45,7 @@ def section(text: str, title: str) -> str:
 
 def test_a_good_run_says_so_and_asks_for_nothing() -> None:
     text = page(story(line("devices", "devices", seen=3, unchanged=3), proxmox_requests=12))
-    assert text.startswith("## ✅ full_update of ams1\n\nnothing changed: 3 unchanged")
+    assert text.startswith("## ✓ full_update of ams1\n\nnothing changed: 3 unchanged")
     assert "Nothing: all is well" in section(text, "What to do next")
     assert "12 requests to Proxmox" in text
     assert not section(text, "What failed")
@@ -54,7 +54,7 @@ def test_a_good_run_says_so_and_asks_for_nothing() -> None:
 def test_failed_objects_are_named_with_their_reason() -> None:
     table = reasons_table([Skip("web01", "name is taken", Outcome.FAILED)])
     text = page(story(line("virtual_machines", "virtual_machines", seen=2, created=1, failed=1, failures=table)))
-    assert "❌" in text
+    assert "✗" in text
     assert "1 objects failed: virtual_machines (1)" in text
     assert "web01" in section(text, "What failed")
     assert "name is taken" in section(text, "What failed")
@@ -154,7 +154,7 @@ def test_a_whole_run_has_a_line_for_each_class(world: FakeWorld) -> None:
         metadata = event.materialization.metadata
         assert metadata["seen"].value == 0
         assert metadata["proxmox_requests"].value == 0
-        assert "✅" in metadata["summary"].value
+        assert "✓" in metadata["summary"].value
         written = {item.asset_key.path[-1] for item in result.get_asset_materialization_events()}
         assert written == {item.name for item in object_classes()} | {"run_summary"}
 

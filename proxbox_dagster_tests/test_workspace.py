@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
+import dagster as dg
 import pytest
 import yaml
 
+from proxbox_dagster.definitions import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE, OBSERVE, QUICK_UPDATE, SYNC_GUESTS
-from proxbox_dagster.settings import ConcurrencyConfig
+from proxbox_dagster.settings import ConcurrencyConfig, load_settings
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster_tests.support.workspace import LAUNCHPAD, VALIDATE, Workspace, workspace
 
@@ -93,3 +96,26 @@ def test_an_endpoint_has_one_run_at_a_time_and_netbox_two_from_the_first_run_on(
             queue.instance.report_run_failed(run)
     queue.dequeue()
     assert queue.status(again, *others[1:]) == ["STARTING", "STARTING", "QUEUED"]
+
+
+def test_a_run_whose_process_is_gone_does_not_hold_its_endpoint_for_ever(
+    queue: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed command line: Dagster has its run as started, and nothing that watches its process."""
+    dead = queue.instance.create_run_for_job(
+        build_definitions(load_settings()).resolve_job_def(FULL_UPDATE), tags={"dagster/partition": "ams1"}
+    )
+    started = dg.DagsterEvent(dg.DagsterEventType.PIPELINE_START.value, FULL_UPDATE)
+    queue.instance.report_dagster_event(started, dead.run_id)
+    assert queue.instance.run_monitoring_max_runtime_seconds == 12 * 3600
+    waiting = queue.launch(FULL_UPDATE, "ams1")
+    queue.dequeue()
+    assert queue.status(dead.run_id, waiting) == ["STARTED", "QUEUED"]
+    queue.monitor()
+    assert queue.status(dead.run_id) == ["STARTED"], "twelve hours are not over"
+    later = time.time() + 13 * 3600
+    monkeypatch.setattr("dagster._daemon.monitoring.run_monitoring.get_current_timestamp", lambda: later)
+    queue.monitor()
+    assert queue.status(dead.run_id) == ["FAILURE"]
+    queue.dequeue()
+    assert queue.status(waiting) == ["STARTING"]

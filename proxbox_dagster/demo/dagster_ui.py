@@ -28,11 +28,14 @@ class DagsterError(Exception):
     """Dagster ended or did not come up; the message has the end of its log."""
 
 
-def prepare_home(folder: Path) -> Path:
-    """A ``DAGSTER_HOME`` in ``folder``, and a workspace that names the code location; returns the home."""
+def prepare_home(folder: Path, instance: Path = INSTANCE) -> Path:
+    """A ``DAGSTER_HOME`` in ``folder`` with these instance settings, and a workspace that names the code location.
+
+    Returns the home.
+    """
     home = folder / "dagster"
     home.mkdir(exist_ok=True)
-    (home / "dagster.yaml").write_text(INSTANCE.read_text() + NO_DIALOG)
+    (home / "dagster.yaml").write_text(instance.read_text() + NO_DIALOG)
     module = {"module_name": "proxbox_dagster.definitions", "location_name": LOCATION}
     (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"python_module": module}]}))
     return home

@@ -78,6 +78,8 @@ class Plan:
     """Rows that must let go of rows that move to another parent, or follow their parent to this endpoint: written
     before the updates."""
     removals: Removals = field(default_factory=Removals)
+    unresolved: list[Skip] = field(default_factory=list)
+    """References of seen objects that lead nowhere, each with its field and the reason."""
     present: set[int] = field(default_factory=set)
     """Ids of the rows whose objects were seen in this run."""
 

@@ -24,6 +24,7 @@ from proxbox_dagster.netbox.spec import (
     Policy,
     Ref,
     Row,
+    Skip,
 )
 from proxbox_dagster.netbox.state import Blocked, NetBoxState, Pending
 from proxbox_dagster.netbox.values import decode, is_empty, normal, remembered
@@ -228,6 +229,7 @@ class FieldRules:
     def _target(self, ref: Ref, item: FieldSpec, row: Row) -> Any:
         target = self.state.resolve(ref)
         if isinstance(target, Blocked):
+            self.made.unresolved.append(Skip(row.label, f"{item.name}: {target.reason}"))
             self.made.notes.append(f"{row.label}: {item.name} is left alone: {target.reason}")
             return UNOBSERVED
         return ref if isinstance(target, Pending) else target

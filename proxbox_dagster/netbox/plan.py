@@ -151,6 +151,7 @@ class _Planner:
         """Fields of a row that another class makes and NetBox does not have: only a dry run knows that it will."""
         target = self.state.resolve(self._ref(row))
         if isinstance(target, Blocked):
+            self.made.unresolved.append(Skip(row.label, target.reason))
             self._fail(row, target.reason, Outcome.SKIPPED)
             return
         wanted = self.fields.new_values(replace(row, values={**row.initial, **row.values}))
@@ -170,7 +171,9 @@ class _Planner:
             if needed and isinstance(value, Ref) and value.index != self.spec.index_name:
                 target = self.state.resolve(value)
                 if isinstance(target, Blocked):
-                    self._fail(row, f"{item.name}: {target.reason}", Outcome.SKIPPED)
+                    reason = f"{item.name}: {target.reason}"
+                    self.made.unresolved.append(Skip(row.label, reason))
+                    self._fail(row, reason, Outcome.SKIPPED)
                     return False
         return True
 

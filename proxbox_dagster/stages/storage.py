@@ -61,7 +61,10 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     if not context.plugin:
         return []
     read = inputs["storage"]
-    seen_shared = {row["storage"]: bool(row["shared"]) for row in inputs["node_storage"].rows if row["shared"]}
+    served = inputs["node_storage"].rows
+    seen_shared = {row["storage"]: bool(row["shared"]) for row in served if row["shared"]}
+    # Proxmox's UI knows a storage only as that of a node, a shared one too.
+    places = {row["storage"]: f"storage/{row['node']}/{row['storage']}" for row in reversed(served)}
     desired = Desired(STORAGES, coverage=covered(context, read))
     for row in read.rows:
         name = row["storage"]
@@ -81,7 +84,7 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
             "max_protected_backups": row["max-protected-backups"],
             "raw_config": plain_config(row["raw"], sets=("content", "nodes"), objects=("prune-backups",)),
         }
-        desired.rows.append(Row(owned(context, values), name, context.link(f"storage/{name}")))
+        desired.rows.append(Row(owned(context, values), name, context.link(places.get(name, "cluster"))))
     return [desired]
 
 

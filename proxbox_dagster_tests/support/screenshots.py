@@ -21,7 +21,7 @@ from proxbox_dagster_tests.support.browser import Browser, browser, missing
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 MARKDOWN = "//*[normalize-space(text())='[Show Markdown]']"
-WIDTH, HEIGHT = 1400, 900
+WIDTH, HEIGHT, TALL = 1400, 900, 1600
 
 
 def main() -> int:
@@ -82,6 +82,7 @@ def take(window: Browser) -> None:
     window.settle()
     save(window, "summary")
 
+    window.driver.set_window_size(WIDTH, TALL)  # the stages above, their events below
     window.open("/locations/proxbox_dagster/jobs/full_update/runs")
     window.sees("partition: ams1")
     window.click("(//a[contains(@href, '/runs/')])[1]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import dagster as dg
 import yaml
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
+from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster_graphql.test.utils import execute_dagster_graphql
 
@@ -89,6 +91,11 @@ class Workspace:
         with QueuedRunCoordinatorDaemon(interval_seconds=1) as daemon:
             for _ in daemon.run_iteration(self.process):
                 pass
+
+    def monitor(self) -> None:
+        """One round of the daemon that looks after runs under way."""
+        for error in execute_run_monitoring_iteration(self.process, logging.getLogger(__name__)):
+            assert error is None, error
 
     def status(self, *run_ids: str) -> list[str]:
         found = {run.run_id: run.status.value for run in self.instance.get_runs()}
