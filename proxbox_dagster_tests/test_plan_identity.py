@@ -120,6 +120,23 @@ def test_a_guest_from_another_cluster_is_new_where_it_is_not_certain(trouble: st
     assert netbox.one(VMS, id=old["id"])["custom_fields"]["proxmox_endpoint"] == OTHER
 
 
+def test_a_copy_that_a_person_made_of_a_row_with_our_marks_is_left_alone() -> None:
+    """NetBox's *Clone* or an import may take tags and custom fields along: two rows are one guest, says NetBox."""
+    rules = RemovalRules(default="delete", grace_days=0, confirmations=0, brake_percent=100, brake_objects=99)
+    netbox = synced(whole(100, 101))
+    row = netbox.one(VMS, name="vm100")
+    copy = {name: value for name, value in row.items() if name not in ("id", "name", "custom_fields")}
+    marks = {f"cf_{name}": value for name, value in row["custom_fields"].items()}
+    twin = netbox.add(VMS, **copy, **marks, name="vm100-next")
+    for guests in ((100, 101), (101,)):
+        before = (netbox.one(VMS, id=row["id"]), netbox.one(VMS, id=twin))
+        for day in (1, 9, 18):
+            run = later(netbox, whole(*guests), days=day, removal=rules)
+        assert (netbox.one(VMS, id=row["id"]), netbox.one(VMS, id=twin)) == before
+        kept = [line for line in run.plans["virtual_machines"].removals.kept if "the same identity" in line]
+        assert len(kept) == 3 - len(guests)
+
+
 # -- what is marked and what is deleted ---------------------------------------------------------------------------
 
 

@@ -3,8 +3,8 @@
 A row is a candidate only where a complete read proved the absence (:class:`Coverage`), it is ours and of this
 endpoint, and no person tagged it ``proxbox-keep``. Classes that mirror a list under a guest (disks, snapshots, ...)
 are deleted at once; others are marked, and deleted only where the settings say so, after the grace period and enough
-confirming reads, counted in the row's own record. What is under a marked row stays with it. The brake counts both,
-new marks and deletions.
+confirming reads, counted in the row's own record. What is under a marked row stays with it, and of two rows with one
+identity neither is removed. The brake counts both, new marks and deletions.
 """
 
 from __future__ import annotations
@@ -121,8 +121,11 @@ def plan_removals(
         return found
     ours, gone = _gone(desired, present, state)
     doomed: list[dict[str, Any]] = []
+    twins = {row_id for ids in state.duplicates(spec).values() for row_id in ids}
     for row in gone:
-        if "tags" in spec.by_name and KEEP_TAG in decode(spec.by_name["tags"], row):
+        if row["id"] in twins:  # a person's copy, which carries our marks: nobody knows which of the two it is
+            found.kept.append(f"{_label(spec, row)}: another row has the same identity; delete one of them by hand")
+        elif "tags" in spec.by_name and KEEP_TAG in decode(spec.by_name["tags"], row):
             found.kept.append(f"{_label(spec, row)}: tagged {KEEP_TAG}")
         elif row["id"] in outside:
             found.kept.append(f"{_label(spec, row)}: {outside[row['id']]}; delete it by hand if nobody needs it")
