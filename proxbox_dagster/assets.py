@@ -84,6 +84,10 @@ def source_assets(partitions: dg.PartitionsDefinition[str], look: Look) -> dg.As
             run.prefetch(names)
         snapshots = Snapshots(run.file.snapshots, context.instance, context.log.warning)
         for name in names:
+            if _has_summary(context) and (trouble := _unreadable(run, name)):
+                context.log.error(f"{name} could not be read, and the stages that need it fail: {trouble}")
+                yield dg.ObserveResult(asset_key=source_key(name), metadata={"attention": trouble[:MAX_TEXT]})
+                continue
             with spoken(cancel=run.cancel):
                 fetched = run.fetched(name)
                 kept = None if run.options.dry_run else snapshots.keep(fetched, run.version(name))
@@ -94,6 +98,23 @@ def source_assets(partitions: dg.PartitionsDefinition[str], look: Look) -> dg.As
             )
 
     return read_proxmox
+
+
+def _unreadable(run: EndpointRun, source: str) -> str | None:
+    """Why a source cannot be read, where the settings let the stages go on that do not need it.
+
+    Those that do fail by it, so that the run is red all the same. A step of Dagster's that fails takes all with it.
+    """
+    if run.file.on_stage_failure != "continue":
+        return None
+    try:
+        with spoken(cancel=run.cancel):
+            run.fetched(source)
+    except dg.Failure as failure:
+        if run.cancelled:
+            raise
+        return failure.description or source
+    return None
 
 
 def _version(context: dg.AssetExecutionContext, run: EndpointRun, source: str) -> str:

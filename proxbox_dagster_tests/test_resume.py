@@ -99,6 +99,24 @@ def test_set_to_continue_what_does_not_depend_on_it_goes_on_and_the_run_is_red(
         assert done(second) == ["snapshots", "run_summary"]
 
 
+@pytest.mark.parametrize("mode", ["abort", "continue"])
+def test_a_source_that_cannot_be_read_ends_the_run_or_only_the_stages_that_need_it(
+    mode: str, instance: dg.DagsterInstance, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SETTINGS, "mode", mode)
+    world.settings = two_endpoints(on_stage_failure=mode)
+    world.unreadable = {"replication_jobs"}
+    with run(instance) as first:
+        assert not first.success
+        stages = [name for name in NAMES if name != "replications"] if mode == "continue" else []
+        assert done(first) == (["read_proxmox", *stages] if stages else [])
+    world.unreadable = set()
+    with run(instance, dg.ReexecutionOptions.from_failure(first.run_id, instance)) as second:
+        assert second.success
+        again = ["replications"] if mode == "continue" else ["read_proxmox", *NAMES]
+        assert done(second) == [*again, "run_summary"]
+
+
 @pytest.mark.parametrize("selection", [None, "sync_storage"], ids=["with its observation", "a stage alone"])
 def test_a_run_over_several_endpoints_says_to_start_one_for_each(selection: str | None, world: FakeWorld) -> None:
     job = build_definitions(world.settings).resolve_job_def(selection or FULL_UPDATE)

@@ -17,6 +17,7 @@ import pytest
 from proxbox_dagster.audit import Audit
 from proxbox_dagster.facts import Fetched, frame_of
 from proxbox_dagster.netbox.spec import Desired
+from proxbox_dagster.proxmox.errors import ProxmoxError
 from proxbox_dagster.proxmox.sources import SOURCES, data_version
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.settings import Settings
@@ -30,6 +31,7 @@ class FakeWorld:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.content: dict[tuple[str, str], str] = {}
+        self.unreadable: set[str] = set()
         self.written: list[tuple[str, str]] = []
         """(stage, object class) in the order of writing."""
         self.on_write: Callable[[str, str], None] = lambda stage, object_class: None
@@ -39,6 +41,8 @@ class FakeWorld:
         monkeypatch.setattr("proxbox_dagster.resources.load_settings", lambda: self.settings)
 
     def fetched(self, endpoint: str, source: str) -> Fetched:
+        if source in self.unreadable:
+            raise ProxmoxError(f"{source}: HTTP 500 internal error")
         columns = SOURCES[source].column_names
         row = {SOURCES[source].stable_columns[0]: self.content.get((endpoint, source), "as it was")}
         return Fetched(source, endpoint, frame_of([row], columns))
@@ -64,6 +68,7 @@ class FakeRun:
         self.reports: dict[str, ClassReport] = {}
         self.read_from = time.time()
         self.narrowed = None if options.scope.is_full and not options.dry_run else "narrowed"
+        self.cancelled = False
         self._read: dict[str, Fetched] = {}
 
     def hold(self) -> None:
@@ -76,8 +81,7 @@ class FakeRun:
         return
 
     def prefetch(self, names: list[str]) -> None:
-        for name in names:
-            self.fetched(name)
+        return
 
     def fetched(self, name: str) -> Fetched:
         if name not in self._read:
