@@ -82,6 +82,33 @@ def test_scenario_41_a_row_that_clashes_with_one_made_meanwhile_by_a_person_is_t
     assert lab.written() == []
 
 
+def test_scenario_41_a_row_that_netbox_names_in_its_refusal_of_the_list(lab: History) -> None:
+    """A person has made a disk of that name under the guest since it was read; it stays, and the others are made."""
+    cluster = lab.clusters["small"]
+    machine = lab.vm(101)
+    for number in range(4, 30):
+        cluster.set_config("qemu", 101, f"scsi{number}", f"ceph:vm-101-disk-{number + 50},size=2G")
+    made: list[dict[str, Any]] = []
+
+    def person() -> None:
+        client = lab.client()
+        row = {"virtual_machine": machine["id"], "name": "scsi17", "size": 9999, "description": "the accounts"}
+        made.extend(client.create("virtualization/virtual-disks", [row]))
+        client.close()
+
+    lab.proxy.add_fault("POST", "^/api/virtualization/virtual-disks/$", above=1000, before=person)
+    result = lab.sync()
+    assert not result["ok"]
+    disks = lab.reports()["small", "virtual_disks"].counts()
+    assert (disks["created"], disks["failed"]) == (25, 1)
+    [line] = [line for line in errors(result) if "scsi17" in line]
+    assert "NetBox refused it" in line
+    [theirs] = made
+    assert lab.one("virtualization/virtual-disks", id=theirs["id"]) == theirs, "the person's row is as it was"
+    found = {row["name"] for row in lab.rows("virtualization/virtual-disks", virtual_machine_id=machine["id"])}
+    assert {f"scsi{number}" for number in range(4, 30)} <= found
+
+
 def test_scenario_41_a_row_that_netbox_fails_at_and_does_not_name(lab: History) -> None:
     break_row(lab, "insert")
     result = lab.sync()
