@@ -29,10 +29,10 @@ REAL_FIXTURES = frozenset({"netbox", "netbox_server"})
 # A worker takes one file after the other, in this order (xdist's own is by the number of tests): begun late, a long one
 # would keep it busy when the rest is done. Half a minute and more, the longest first.
 LONG = """
-    failing_netbox real_truth scenarios_evidence scenarios_removal scenarios_basic scenarios_ownership real_histories
-    real_partial_runs cancellation real_trust scenario_06_killed scenario_41_bad_rows dagster_dev scenarios_identity real_networking
-    automation real_inventory bench browser real_plugin_off source_changes scenario_38_two_runs real_bad_input
-    real_secrets deploy
+    failing_netbox real_truth scenarios_evidence scenarios_removal scenarios_basic scenarios_ownership
+    real_histories real_partial_runs cancellation real_trust scenario_06_killed scenario_41_bad_rows dagster_dev
+    scenarios_identity real_networking automation real_inventory bench browser real_plugin_off source_changes
+    scenario_38_two_runs real_bad_input real_secrets deploy
 """
 
 

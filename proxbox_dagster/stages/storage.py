@@ -63,8 +63,9 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     read = inputs["storage"]
     served = inputs["node_storage"].rows
     seen_shared = {row["storage"]: bool(row["shared"]) for row in served if row["shared"]}
-    # Proxmox's UI knows a storage only as that of a node, a shared one too.
-    places = {row["storage"]: f"storage/{row['node']}/{row['storage']}" for row in reversed(served)}
+    # Proxmox's UI knows a storage only as that of a node, a shared one too, and none that is switched off.
+    shown = [row for row in reversed(served) if row["enabled"] is True]
+    places = {row["storage"]: f"storage/{row['node']}/{row['storage']}" for row in shown}
     desired = Desired(STORAGES, coverage=covered(context, read))
     for row in read.rows:
         name = row["storage"]
