@@ -93,7 +93,12 @@ def _write(job: dict[str, Any]) -> int:
         rows = [_with_ids(row, ids) for row in entry["rows"]]
         answer = bare(entry["method"], f"{job['url']}/api/{entry['path']}/", json=rows)
         if not answer.ok:
-            raise RuntimeError(f"{entry['method']} {entry['path']}: HTTP {answer.status_code} {answer.text[:2000]}")
+            first = str(entry["rows"][0])[:300]
+            before = ", ".join(f"{script[number]['path']} {script[number]['ids'][:3]}" for number in sorted(done))
+            raise RuntimeError(
+                f"{entry['method']} {entry['path']}: HTTP {answer.status_code} {answer.text[:1000]}\n"
+                f"the first of its rows: {first}\nwritten before: {before}"
+            )
         if entry["method"] == "POST":
             made = {(entry["path"], old): row["id"] for old, row in zip(entry["ids"], answer.json(), strict=True)}
             with turn:
