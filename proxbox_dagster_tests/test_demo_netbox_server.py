@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import select
+import socket
 import time
+from urllib.parse import urlsplit
 
 import pynetbox
 import pytest
@@ -68,6 +71,19 @@ def test_a_token_allows_what_it_was_made_for(netbox: NetBoxServer) -> None:
         with pytest.raises(pynetbox.RequestError) as caught:
             refused()
         assert caught.value.req.status_code == 403
+
+
+def test_a_refused_request_is_read_before_it_is_answered(netbox: NetBoxServer) -> None:
+    """Else its body and the client's next request reach gunicorn together, and the next is left lying for a minute."""
+    token = netbox.make_token("reader", permissions=[(["view"], ["dcim.site"])])
+    host = urlsplit(netbox.url).netloc
+    head = f"Host: {host}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(host.split(":"), timeout=30) as connection:
+        connection.sendall(f"POST /api/dcim/sites/ HTTP/1.1\r\n{head}Content-Length: 2\r\n\r\n".encode())
+        answered_early, _, _ = select.select([connection], [], [], 0.5)
+        connection.sendall(b"{}")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 403")
+    assert not answered_early
 
 
 def test_a_token_that_may_not_write(netbox: NetBoxServer) -> None:
