@@ -14,14 +14,18 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from proxbox_dagster import run as runs
 from proxbox_dagster import sync
 from proxbox_dagster.bench.clock import Clock
-from proxbox_dagster.netbox.apply import Writer
+from proxbox_dagster.bench.world import LIST_SIZE
+from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.changes import Create
 from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.netbox.spec import ModelSpec
 from proxbox_dagster.netbox.state import NetBoxState
 
 TOP = 60
@@ -111,25 +115,40 @@ def _clients() -> list[NetBoxClient]:
 
 
 def _record() -> list[dict[str, Any]]:
-    """Every write from now on: method, path, rows as sent, and the ids of the rows that NetBox made."""
+    """Every write from now on: method, path, rows as sent, and the ids of the rows that NetBox made.
+
+    A row counts as made when the writer takes it for made: also one whose answer was lost and that was looked up.
+    """
     written: list[dict[str, Any]] = []
     lock = threading.Lock()
 
-    def keep(name: str, method: str) -> None:
-        original = getattr(NetBoxClient, name)
+    def note(method: str, path: str, rows: list[Any], ids: list[int]) -> None:
+        with lock:
+            last = written[-1] if written else {"method": None, "path": None}
+            if ids and (last["method"], last["path"]) == (method, path) and len(last["ids"]) < LIST_SIZE:
+                last["rows"] += rows
+                last["ids"] += ids
+            else:
+                written.append({"method": method, "path": path, "rows": rows, "ids": ids})
 
-        def kept(self: NetBoxClient, path: str, rows: Any) -> Any:
-            answers = original(self, path, rows)
-            ids = [answer["id"] for answer in answers] if method == "POST" else []
-            sent = [{"id": row} for row in rows] if method == "DELETE" else rows
-            with lock:
-                written.append({"method": method, "path": path, "rows": list(sent), "ids": ids})
-            return answers
+    made, update, delete = Writer._made, NetBoxClient.update, NetBoxClient.delete
 
-        setattr(NetBoxClient, name, kept)
+    def noted_made(self: Writer, spec: ModelSpec, item: Create, answer: dict[str, Any], done: Applied) -> None:
+        made(self, spec, item, answer, done)
+        note("POST", spec.path, [self._payload(spec, item.values)], [answer["id"]])
 
-    for name, method in (("create", "POST"), ("update", "PATCH"), ("delete", "DELETE")):
-        keep(name, method)
+    def noted_update(self: NetBoxClient, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        answers = update(self, path, rows)
+        note("PATCH", path, list(rows), [])
+        return answers
+
+    def noted_delete(self: NetBoxClient, path: str, ids: Sequence[int]) -> None:
+        delete(self, path, ids)
+        note("DELETE", path, [{"id": row_id} for row_id in ids], [])
+
+    Writer._made = noted_made  # type: ignore[method-assign]
+    NetBoxClient.update = noted_update  # type: ignore[method-assign]
+    NetBoxClient.delete = noted_delete  # type: ignore[method-assign]
     return written
 
 
