@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
+
+from proxbox_dagster.netbox.spec import Desired, Kind, ModelSpec, Ownership, Row
+from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.stages.stage import Stage
 
 TASK_OVERLAP = 3600.0
 """Seconds before the newest known task from which tasks are fetched again: clocks of nodes differ."""
@@ -42,6 +46,47 @@ def ahead(read: Callable[[], None]) -> None:
             read()
 
     threading.Thread(target=quietly, name="look-ahead", daemon=True).start()
+
+
+def read_ahead(
+    state: NetBoxState,
+    stages: Sequence[Stage],
+    desired_of: Callable[[Stage], Iterable[Desired]],
+    is_read: Callable[[Stage], bool],
+    *,
+    plugin: bool,
+) -> None:
+    """Read what the stages will need of NetBox: tables in their order, and what is looked up by key.
+
+    ``desired_of`` maps a stage's sources, and waits for them; ``is_read`` tells whether it would have to. As soon as
+    none has to, all keys are looked up, those of one path together: each step's own short questions would else take
+    turns with the long reads of this thread, each of them after a wait.
+    """
+    asking = [stage for stage in stages if any(_is_asked_for(item.spec) for item in stage.classes(plugin=plugin))]
+    for stage in [*stages, None]:
+        if asking and (stage is None or all(is_read(other) for other in asking)):
+            _look_up_all(state, asking, desired_of)
+            asking = []
+        if stage is not None:
+            state.load_all(item.spec for item in stage.classes(plugin=plugin))
+
+
+def _look_up_all(state: NetBoxState, stages: Iterable[Stage], desired_of: Callable[[Stage], Iterable[Desired]]) -> None:
+    """Look up what these stages share with others, by each path's key in one go."""
+    rows: dict[str, list[Row]] = {}
+    for stage in stages:
+        with suppress(Exception):  # told by the step that needs it
+            for desired in desired_of(stage):
+                if _is_asked_for(desired.object_class.spec):
+                    rows.setdefault(desired.object_class.spec.name, []).extend(desired.rows)
+    for name, wanted in rows.items():
+        state.load_shared(state.specs[name], wanted)
+
+
+def _is_asked_for(spec: ModelSpec) -> bool:
+    """Whether rows are looked up by a key that tells all by itself: what it refers to may be still to be made."""
+    refers = any(spec.by_name[name].kind is Kind.REF for name in spec.identity)
+    return spec.ownership is Ownership.SHARED and not refers
 
 
 def task_cursor(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:

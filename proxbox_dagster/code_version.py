@@ -40,7 +40,8 @@ def _modules(name: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _imports(module: str) -> list[str]:
+@cache
+def _imports(module: str) -> tuple[str, ...]:
     """The modules of the mapping that a module imports; the table of all stages is none of them."""
     names: list[str] = []
     for node in ast.walk(ast.parse(_source(module))):
@@ -48,7 +49,7 @@ def _imports(module: str) -> list[str]:
             above = module.rsplit(".", node.level)[0] if node.level else ""
             base = ".".join(part for part in (above, node.module) if part)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.startswith(MAPPING) and name in sys.modules]
+    return tuple(name for name in names if name.startswith(MAPPING) and name in sys.modules)
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import Any
 
 from proxbox_dagster import stages
 from proxbox_dagster.absence import probe_of
-from proxbox_dagster.ahead import ahead, beside, task_cursor
+from proxbox_dagster.ahead import ahead, beside, read_ahead, task_cursor
 from proxbox_dagster.audit import Audit, audit
 from proxbox_dagster.facts import Fetched, Gap, GapKind
 from proxbox_dagster.lock import EndpointLock
@@ -119,7 +119,9 @@ class EndpointRun:
         self.cancelled = False
         self.started = datetime.now(UTC)
         self._read_by: dict[str, tuple[list[Gap], int]] = {}
-        """By stage: what its sources could not show, and the requests that they cost."""
+        """By stage that has begun: what its sources could not show, and the requests that they cost."""
+        self._mapping = threading.Lock()
+        self._mapped_ahead: dict[str, dict[str, Desired]] = {}
 
     # -- one run at a time --------------------------------------------------------------------------------------
 
@@ -201,14 +203,13 @@ class EndpointRun:
         """
         if not self.options.scope.is_full:
             return
-        wanted = [
-            item.spec
-            for stage in stages.STAGES
-            if stage.name in names
-            for item in stage.classes(plugin=self.file.plugin)
-        ]
+        wanted = [stage for stage in stages.STAGES if stage.name in names]
         state = self.state
-        ahead(lambda: state.load_all(wanted))
+
+        def is_read(stage: Stage) -> bool:
+            return all(self.proxmox.has(name) for name in stage.sources)
+
+        ahead(lambda: read_ahead(state, wanted, self._map_ahead, is_read, plugin=self.file.plugin))
 
     def _set_task_cursor(self) -> None:
         """Tasks that NetBox has already are not fetched again, so that a run's cost does not grow with history."""
@@ -279,8 +280,22 @@ class EndpointRun:
     def build(self, stage: Stage, inputs: dict[str, Fetched]) -> dict[str, Desired]:
         """The stage's desired rows by object class."""
         wanting = [gap for read in inputs.values() for gap in read.gaps if gap.kind not in _NOTHING_AMISS]
-        self._read_by[stage.name] = (list(dict.fromkeys(wanting)), sum(read.requests for read in inputs.values()))
+        with self._mapping:
+            self._read_by[stage.name] = (list(dict.fromkeys(wanting)), sum(read.requests for read in inputs.values()))
+            # What is written changes it: a step that is tried again maps anew.
+            return self._mapped_ahead.pop(stage.name, None) or self._map(stage, inputs)
+
+    def _map(self, stage: Stage, inputs: Mapping[str, Fetched]) -> dict[str, Desired]:
         return {desired.object_class.name: desired for desired in stage.build(inputs, self.context)}
+
+    def _map_ahead(self, stage: Stage) -> Iterable[Desired]:
+        """What the look ahead needs to know of a stage; nothing once its step has begun."""
+        inputs = {name: self.fetched(name) for name in stage.sources}
+        with self._mapping:
+            if stage.name in self._read_by:
+                return ()
+            found = self._mapped_ahead[stage.name] = self._map(stage, inputs)
+            return list(found.values())
 
     def preflight(self, stage: Stage, desired: Mapping[str, Desired]) -> None:
         """Before a stage writes anything: refuse a NetBox cluster that another endpoint keeps, or a missing upstream.

@@ -124,8 +124,8 @@ def _record() -> list[dict[str, Any]]:
 
     def note(method: str, path: str, rows: list[Any], ids: list[int]) -> None:
         with lock:
-            last = written[-1] if written else {"method": None, "path": None}
-            if ids and (last["method"], last["path"]) == (method, path) and len(last["ids"]) < LIST_SIZE:
+            last: dict[str, Any] = written[-1] if written else {}
+            if ids and (last.get("method"), last.get("path")) == (method, path) and len(last["ids"]) < LIST_SIZE:
                 last["rows"] += rows
                 last["ids"] += ids
             else:

@@ -127,19 +127,12 @@ class NetBoxState:
                 if since := self._window(spec):
                     filters[f"{spec.window}__gte"] = since
                 rows = self._reader.read(spec.path, filters, self._fields[spec.path])
-                with self._lock:
-                    for row in rows:
-                        self._put(spec.path, row)
+                self._take(spec.path, rows, known_too=again)
             table.loaded = True
 
     def load_all(self, specs: Iterable[ModelSpec]) -> None:
-        """Read the tables of these specs one after the other, as :meth:`load` does; for a thread of its own.
-
-        Paths of which some rows are looked up by key are left out: a row of a page on its way here could be older than
-        what a step has looked up or written meanwhile.
-        """
-        shared = {spec.path for spec in self.specs.values() if spec.ownership is Ownership.SHARED}
-        for spec in {spec.path: spec for spec in specs if spec.path not in shared}.values():
+        """Read the tables of these specs one after the other, as :meth:`load` does; for a thread of its own."""
+        for spec in specs:
             self.load(spec)
 
     def _filters(self, spec: ModelSpec, *, new_too: bool) -> Iterator[dict[str, Any]]:
@@ -182,12 +175,11 @@ class NetBoxState:
 
     def load_shared(self, spec: ModelSpec, rows: Sequence[Row]) -> None:
         """Look up the rows of a shared class by its first unique key, each key once per run."""
-        with self._lock:
+        with self._tables[spec.path].reading:
             asked = self._asked[spec.index_name]
-            fresh = [row for row in rows if self.key_of(spec, row) not in asked]
-            asked.update(self.key_of(spec, row) for row in fresh)
-            for found in self.look_up(spec, spec.unique[0], fresh):
-                self._put(spec.path, found)
+            fresh = {key: row for row in rows if (key := self.key_of(spec, row)) not in asked}
+            self._take(spec.path, self.look_up(spec, spec.unique[0], fresh.values()))
+            asked.update(fresh)
 
     def reload(self, spec: ModelSpec, rows: Sequence[Row]) -> None:
         """Read again after a write without an answer."""
@@ -212,6 +204,16 @@ class NetBoxState:
             self._put(spec.path, row)
             if made:
                 self._made[spec.index_name].add(row["id"])
+
+    def _take(self, path: str, rows: Iterable[dict[str, Any]], *, known_too: bool = False) -> None:
+        """Take in rows as read. One that is known stays as it is: while a page was on its way here, a step may have
+        written the row (``known_too``: unless it is read again for what NetBox has now).
+        """
+        table = self._tables[path]
+        with self._lock:
+            for row in rows:
+                if known_too or row["id"] not in table.rows:
+                    self._put(path, row)
 
     def _put(self, path: str, row: dict[str, Any]) -> None:
         table = self._tables[path]

@@ -33,3 +33,9 @@ class Memo:
                 future.set_exception(error)
                 raise
         return future.result()
+
+    def has(self, key: Hashable) -> bool:
+        """Whether :meth:`get` would answer at once."""
+        with self._lock:
+            future = self._futures.get(key)
+        return future is not None and future.done()

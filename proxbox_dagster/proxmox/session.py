@@ -90,6 +90,10 @@ class ProxmoxSession:
         result: Fetched = self._memo.get(("source", name), lambda: self._fetch(name))
         return result
 
+    def has(self, name: str) -> bool:
+        """Whether a source has been read, or could not be: :meth:`fetched` does not wait for it."""
+        return self._memo.has(("source", name))
+
     def prefetch(self, names: Iterable[str]) -> None:
         """Read these sources, and what they need, side by side. A failure is raised by :meth:`fetched`, not here."""
         wanted: dict[str, None] = {}
