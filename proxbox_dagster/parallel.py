@@ -1,4 +1,4 @@
-"""Work on several threads that an interruption of the main one does not have to wait for."""
+"""Work on several threads that an interruption of the main one does not have to wait for, and its lists."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+WORTH_PARTING = 20
+"""Rows that one list takes as well as two: each request has its own cost."""
 
 
 def each(items: Sequence[Item], call: Callable[[Item], Answer], workers: int, name: str) -> list[Answer]:
@@ -26,3 +29,21 @@ def each(items: Sequence[Item], call: Callable[[Item], Answer], workers: int, na
         raise
     pool.shutdown()
     return answers
+
+
+def in_lists(items: Sequence[Item], most: int, workers: int) -> list[list[Item]]:
+    """``items`` in lists of nearly equal length, at most ``most``: as many for each worker, so that none ends alone.
+
+    What fits into a list of :data:`WORTH_PARTING` is not parted for that.
+    """
+    count = -(-len(items) // most)
+    if len(items) > WORTH_PARTING:
+        count = min(-(-count // workers) * workers, len(items))
+    size, longer = divmod(len(items), count) if count else (0, 0)
+    lists: list[list[Item]] = []
+    start = 0
+    for number in range(count):
+        end = start + size + (number < longer)
+        lists.append(list(items[start:end]))
+        start = end
+    return lists

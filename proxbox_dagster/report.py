@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxbox_dagster.facts import Gap
-from proxbox_dagster.netbox.apply import Applied
+from proxbox_dagster.netbox.applied import Applied
 from proxbox_dagster.netbox.changes import Conflict, Create, Plan, Update
 from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, MEMORY_FIELD, Skip

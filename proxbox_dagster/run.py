@@ -21,7 +21,8 @@ from proxbox_dagster.audit import Audit, audit
 from proxbox_dagster.facts import Fetched, Gap, GapKind
 from proxbox_dagster.lock import EndpointLock
 from proxbox_dagster.netbox import permissions
-from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.applied import Applied
+from proxbox_dagster.netbox.apply import Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxForbidden, NetBoxRefused, RunEnded

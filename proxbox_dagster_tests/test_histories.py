@@ -27,7 +27,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from proxbox_dagster.facts import UNOBSERVED
-from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.applied import Applied
+from proxbox_dagster.netbox.apply import Writer
 from proxbox_dagster.netbox.changes import Rules
 from proxbox_dagster.netbox.errors import NetBoxError, NetBoxUnreachable, RowsRefused, WriteUncertain
 from proxbox_dagster.netbox.plan import plan

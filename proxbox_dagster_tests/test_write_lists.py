@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxbox_dagster.netbox.apply import WORTH_PARTING, in_lists
+from proxbox_dagster.parallel import WORTH_PARTING, in_lists
 
 
 @given(st.integers(0, 700), st.integers(1, 100), st.integers(1, 8))

@@ -22,9 +22,11 @@ from proxbox_dagster import run as runs
 from proxbox_dagster import sync
 from proxbox_dagster.bench.clock import Clock
 from proxbox_dagster.bench.world import LIST_SIZE
-from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.applied import Applied
+from proxbox_dagster.netbox.apply import Writer
 from proxbox_dagster.netbox.changes import Create
 from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.netbox.payload import payload_of
 from proxbox_dagster.netbox.spec import ModelSpec
 from proxbox_dagster.netbox.state import NetBoxState
 
@@ -135,7 +137,7 @@ def _record() -> list[dict[str, Any]]:
 
     def noted_made(self: Writer, spec: ModelSpec, item: Create, answer: dict[str, Any], done: Applied) -> None:
         made(self, spec, item, answer, done)
-        note("POST", spec.path, [self._payload(spec, item.values)], [answer["id"]])
+        note("POST", spec.path, [payload_of(spec, item.values, self._state)], [answer["id"]])
 
     def noted_update(self: NetBoxClient, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         answers = update(self, path, rows)

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from proxbox_dagster.netbox.applied import Applied
 from proxbox_dagster.netbox.changes import Create, Plan, Update
 from proxbox_dagster.netbox.errors import RowsRefused, WriteUncertain
-from proxbox_dagster.netbox.removal import Mark, Removal
+from proxbox_dagster.netbox.payload import payload_of
+from proxbox_dagster.netbox.removal import Removal
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     MEMORY_FIELD,
-    FieldSpec,
-    Kind,
     ModelSpec,
     Outcome,
     Ref,
@@ -27,11 +26,7 @@ from proxbox_dagster.netbox.spec import (
     Skip,
 )
 from proxbox_dagster.netbox.state import NetBoxState
-from proxbox_dagster.netbox.values import encode
-from proxbox_dagster.parallel import each
-
-WORTH_PARTING = 20
-"""Rows that one list takes as well as two: each request has its own cost."""
+from proxbox_dagster.parallel import each, in_lists
 
 FAULT_TRIES = 3
 """How often a single row at which NetBox itself fails is sent."""
@@ -52,21 +47,6 @@ class Sender(Protocol):
     def update(self, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]: ...
 
     def delete(self, path: str, ids: Sequence[int]) -> None: ...
-
-
-@dataclass
-class Applied:
-    """What became of a plan: each of its rows is in one of ``created``, ``found``, ``updated`` and ``failed``."""
-
-    created: list[tuple[Create, int]] = field(default_factory=list)
-    found: list[tuple[Create, int]] = field(default_factory=list)
-    """Rows that were to be made, and that another run has made in the meantime."""
-    updated: list[Update] = field(default_factory=list)
-    retired: list[Update] = field(default_factory=list)
-    marked: list[Mark] = field(default_factory=list)
-    deleted: list[Removal] = field(default_factory=list)
-    failed: list[Skip] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 class Writer:
@@ -297,7 +277,7 @@ class Writer:
     def _create_or_split(self, spec: ModelSpec, part: list[Create], done: Applied) -> None:
         if not part:
             return
-        payload = [self._payload(spec, item.values) for item in part]
+        payload = [payload_of(spec, item.values, self._state) for item in part]
         try:
             answers = self._sender.create(spec.path, payload)
         except RowsRefused as refusal:
@@ -392,7 +372,7 @@ class Writer:
                 values[MEMORY_FIELD] = item.memory
             if item.adopted:
                 values.setdefault(ENDPOINT_FIELD, self._state.endpoint)
-            payload.append({"id": item.row_id, **self._payload(spec, values)})
+            payload.append({"id": item.row_id, **payload_of(spec, values, self._state)})
         try:
             answers = self._sender.update(spec.path, payload)
         except RowsRefused as refusal:
@@ -405,48 +385,3 @@ class Writer:
             self._state.put(spec, answer)
         into.extend(part)
         self._progress(len(part))
-
-    # -- spelling -----------------------------------------------------------------------------------------------
-
-    def _payload(self, spec: ModelSpec, values: dict[str, Any]) -> dict[str, Any]:
-        body: dict[str, Any] = {}
-        custom: dict[str, Any] = {}
-        for name, value in values.items():
-            item = spec.by_name.get(name) or FieldSpec(name, "", kind=Kind.JSON)
-            sent = encode(item, self._ids(value))
-            if item.is_custom:
-                custom[item.custom_name] = sent
-            else:
-                body[name] = sent
-        if custom:
-            body["custom_fields"] = custom
-        return body
-
-    def _ids(self, value: Any) -> Any:
-        """References as ids, also inside of sets and the memory."""
-        if isinstance(value, Ref):
-            target = self._state.resolve(value)
-            return target if isinstance(target, int) else None
-        if isinstance(value, frozenset):
-            return frozenset(found for part in value if (found := self._ids(part)) is not None)
-        if isinstance(value, dict):
-            return {key: self._ids(part) for key, part in value.items()}
-        return value
-
-
-def in_lists(items: Sequence[Any], most: int, workers: int) -> list[list[Any]]:
-    """``items`` in lists of nearly equal length, at most ``most``: as many for each worker, so that none ends alone.
-
-    What fits into a list of :data:`WORTH_PARTING` is not parted for that.
-    """
-    count = -(-len(items) // most)
-    if len(items) > WORTH_PARTING:
-        count = min(-(-count // workers) * workers, len(items))
-    size, longer = divmod(len(items), count) if count else (0, 0)
-    lists: list[list[Any]] = []
-    start = 0
-    for number in range(count):
-        end = start + size + (number < longer)
-        lists.append(list(items[start:end]))
-        start = end
-    return lists

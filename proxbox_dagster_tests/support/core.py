@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.applied import Applied
+from proxbox_dagster.netbox.apply import Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.plan import plan

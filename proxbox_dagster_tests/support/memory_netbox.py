@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
-from proxbox_dagster.netbox.apply import Applied, Writer
+from proxbox_dagster.netbox.applied import Applied
+from proxbox_dagster.netbox.apply import Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.errors import RowsRefused
 from proxbox_dagster.netbox.plan import plan
