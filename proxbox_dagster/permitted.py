@@ -7,7 +7,9 @@ import os
 import time
 from collections.abc import Sequence
 
-from proxbox_dagster.netbox.permissions import Need
+from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.netbox.errors import NetBoxRefused
+from proxbox_dagster.netbox.permissions import Need, missing, refusal
 from proxbox_dagster.own_folder import own_folder
 from proxbox_dagster.settings import NetBoxConnection
 
@@ -23,7 +25,22 @@ class Permitted:
         what = "\n".join([connection.url, secret, *map(str, wanted)])
         # Slow on purpose: from the file's name nobody shall guess a token.
         digest = hashlib.pbkdf2_hmac("sha256", what.encode(), b"proxbox-dagster permitted", 50_000)
+        self._wanted = wanted
         self._path = own_folder() / f"{digest.hex()[:24]}.permitted"
+
+    def ask(self, client: NetBoxClient, workers: int) -> None:
+        """Where it is not known, ask NetBox: a request per action, ``workers`` at once.
+
+        Raises :class:`NetBoxRefused` naming everything that is missing.
+        """
+        if self.known():
+            return
+        lacking = missing(client, self._wanted, workers)
+        if lacking:
+            token = client.own_token()
+            read_only = None if token is None else not token["write_enabled"]
+            raise NetBoxRefused(refusal(lacking, self._wanted, read_only=read_only))
+        self.note()
 
     def known(self) -> bool:
         """True when it was found less than a day ago."""

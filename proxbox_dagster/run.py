@@ -20,7 +20,6 @@ from proxbox_dagster.ahead import ahead, beside, read_ahead, task_cursor
 from proxbox_dagster.audit import Audit, audit
 from proxbox_dagster.facts import Fetched, Gap, GapKind
 from proxbox_dagster.lock import EndpointLock
-from proxbox_dagster.netbox import permissions
 from proxbox_dagster.netbox.applied import Applied
 from proxbox_dagster.netbox.apply import Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
@@ -31,6 +30,7 @@ from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Coverage, Desired, ModelSpec, ObjectClass
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.permitted import Permitted
+from proxbox_dagster.progress import Progress, tell
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.proxmox.sources import data_version
 from proxbox_dagster.report import ClassReport, report_of
@@ -65,34 +65,6 @@ class RunOptions:
     dry_run: bool = False
     override_brake: bool = False
     concurrency: ConcurrencyConfig | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A step of a running stage, for whoever watches: ``done`` of ``total`` rows of a class are written.
-
-    ``report`` comes with the last step of a class, also of one that ended early. ``cancelled``: the run was, just now.
-    ``trouble``: NetBox does not answer, and for how long it is tried.
-    """
-
-    endpoint: str
-    stage: str
-    object_class: str
-    done: int
-    total: int
-    report: ClassReport | None = None
-    cancelled: bool = False
-    trouble: str = ""
-
-
-Watcher = Callable[[Progress], None]
-_watchers: list[Watcher] = []
-
-
-def watch(watcher: Watcher) -> Callable[[], None]:
-    """Have ``watcher`` called with each :class:`Progress` of runs in this process; returns how to stop it."""
-    _watchers.append(watcher)
-    return lambda: _watchers.remove(watcher)
 
 
 class EndpointRun:
@@ -142,11 +114,7 @@ class EndpointRun:
             return
         self.cancelled = True
         self.close(GRACE)
-        self._call_out(cancelled=True)
-
-    def _call_out(self, *, cancelled: bool = False, trouble: str = "") -> None:
-        for watcher in list(_watchers):
-            watcher(Progress(self.endpoint.name, "", "", 0, 0, cancelled=cancelled, trouble=trouble))
+        tell(Progress(self.endpoint.name, cancelled=True))
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -227,7 +195,7 @@ class EndpointRun:
 
         def trouble(text: str) -> None:
             self._warn(text)
-            self._call_out(trouble=text)
+            tell(Progress(self.endpoint.name, trouble=text))
 
         client = NetBoxClient(self.connection, self.run_id, trouble)
         client.check(plugin=self.file.plugin)
@@ -413,22 +381,12 @@ class EndpointRun:
         )
 
     def _ask_permission(self) -> None:
-        """Before the first write of a full run: may the token do all that it may need? A request per action.
-
-        What was found is good for a day. Raises :class:`NetBoxRefused` naming everything that is missing.
-        """
+        """Before the first write of a full run: may the token do all that it may need?"""
         if self._checked:
             return
         self._checked = True
-        if not self.options.scope.is_full or self._permitted.known():
-            return
-        wanted = needed_permissions(self.file)
-        lacking = permissions.missing(self.netbox, wanted, self.concurrency.netbox_max_concurrent)
-        if lacking:
-            token = self.netbox.own_token()
-            read_only = None if token is None else not token["write_enabled"]
-            raise NetBoxRefused(permissions.refusal(lacking, wanted, read_only=read_only))
-        self._permitted.note()
+        if self.options.scope.is_full:
+            self._permitted.ask(self.netbox, self.concurrency.netbox_max_concurrent)
 
     @cached_property
     def _permitted(self) -> Permitted:
@@ -436,8 +394,7 @@ class EndpointRun:
 
     def _tell(self, stage: str, made: Plan, done: int, report: ClassReport | None = None) -> None:
         total = len(made.creates) + len(made.updates)
-        for watcher in list(_watchers):
-            watcher(Progress(self.endpoint.name, stage, made.object_class.name, done, total, report))
+        tell(Progress(self.endpoint.name, stage, made.object_class.name, done, total, report))
 
     def close(self, grace: float = 0.0) -> None:
         """End every request: one to NetBox may take ``grace`` seconds to be answered. A waiting retry ends at once."""

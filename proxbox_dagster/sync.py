@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import dagster as dg
 
-from proxbox_dagster import run as runs
 from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.failures import CANCELLED
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
+from proxbox_dagster.progress import Progress, watch
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.settings import Settings, SettingsError, load_settings
 from proxbox_dagster.stages import STAGES, left_out
@@ -45,7 +45,7 @@ class Audience(Protocol):
 
     def endpoint_started(self, name: str) -> None: ...
 
-    def progress(self, step: runs.Progress) -> None: ...
+    def progress(self, step: Progress) -> None: ...
 
     def endpoint_ended(self, name: str, result: dict[str, Any]) -> None: ...
 
@@ -121,7 +121,7 @@ def _sync_one(
     run_id = str(uuid.uuid4())
     told = float("-inf")
 
-    def collect(step: runs.Progress) -> None:
+    def collect(step: Progress) -> None:
         nonlocal told
         if step.endpoint != endpoint:
             return
@@ -137,7 +137,7 @@ def _sync_one(
             reports[step.object_class] = step.report
         audience.progress(step)
 
-    stop = runs.watch(collect)
+    stop = watch(collect)
     errors: list[str] = []
     ok = False
     try:

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from proxbox_dagster import run as runs
 from proxbox_dagster.metadata import grouped_gaps, result_line
+from proxbox_dagster.progress import Progress as Step
 from proxbox_dagster.report import COUNTS, Change, ClassReport
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster.summary_page import totals
@@ -77,7 +77,7 @@ class Terminal:
         self._reports = []
         self._task = self._progress.add_task("reading Proxmox", total=self._classes, endpoint=name)
 
-    def progress(self, step: runs.Progress) -> None:
+    def progress(self, step: Step) -> None:
         if step.report:
             self._reports.append(step.report)
         part = step.done / step.total if step.total and not step.report else 0.0

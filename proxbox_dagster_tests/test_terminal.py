@@ -10,8 +10,8 @@ from rich.console import Console
 
 from proxbox_dagster.facts import Gap, GapKind
 from proxbox_dagster.netbox.changes import Conflict
+from proxbox_dagster.progress import Progress
 from proxbox_dagster.report import Change, ClassReport
-from proxbox_dagster.run import Progress
 from proxbox_dagster.terminal import MAX_OBJECTS, Terminal
 
 

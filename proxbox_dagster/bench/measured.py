@@ -29,6 +29,7 @@ from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.payload import payload_of
 from proxbox_dagster.netbox.spec import ModelSpec
 from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.progress import Progress
 
 TOP = 60
 
@@ -45,7 +46,7 @@ class Watcher:
     def endpoint_started(self, name: str) -> None:
         pass
 
-    def progress(self, step: runs.Progress) -> None:
+    def progress(self, step: Progress) -> None:
         if step.report:
             counts = step.report.counts()
             sums = self.rows.setdefault(step.object_class, dict.fromkeys(counts, 0))

@@ -16,9 +16,9 @@ from pydantic import SecretStr, ValidationError
 from proxbox_dagster.demo.proxmox import Cluster, ProxmoxSimulator
 from proxbox_dagster.demo.proxmox.acl import Acl
 from proxbox_dagster.netbox.client import NetBoxClient
+from proxbox_dagster.progress import Progress
 from proxbox_dagster.proxmox.grants import role_privileges
 from proxbox_dagster.rules import needed_permissions, purge_permissions
-from proxbox_dagster.run import Progress
 from proxbox_dagster.settings import SettingsFile, load_settings
 from proxbox_dagster.sync import Order, sync_endpoints
 from proxbox_dagster_tests.support.least import ObjectPermission, grouped
