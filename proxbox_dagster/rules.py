@@ -1,4 +1,4 @@
-"""What the settings say about writing: the planner's rules, and what the token must be allowed for them."""
+"""What the settings say to the mappings, to the planner, and of what the token must be allowed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,32 @@ from proxbox_dagster.netbox.permissions import Need, needs, owned
 from proxbox_dagster.netbox.plan import Rules
 from proxbox_dagster.netbox.removal import RemovalRules
 from proxbox_dagster.netbox.spec import Policy
-from proxbox_dagster.settings import SettingsFile
+from proxbox_dagster.scope import Scope
+from proxbox_dagster.settings import EndpointSettings, SettingsFile
+from proxbox_dagster.stages.stage import StageContext
+
+
+def context_of(file: SettingsFile, endpoint: EndpointSettings, scope: Scope) -> StageContext:
+    """What the mappings may know of the settings, for one run over one endpoint."""
+    host = endpoint.hosts[0]
+    name, port = host, endpoint.port
+    if host.count(":") == 1:
+        name, _, text = host.partition(":")
+        port = int(text)
+    return StageContext(
+        endpoint=endpoint.name,
+        host=name.strip("[]"),
+        port=port,
+        user=endpoint.user,
+        token_name=endpoint.token_name,
+        verify_ssl=bool(endpoint.verify_ssl),
+        site=endpoint.site,
+        cluster=endpoint.cluster,
+        plugin=file.plugin,
+        scope=scope,
+        addresses=file.addresses,
+        owned_models=stages.owned_models(plugin=file.plugin),
+    )
 
 
 def rules_of(file: SettingsFile, *, override_brake: bool = False) -> Rules:

@@ -30,16 +30,15 @@ from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Coverage, Desired, ModelSpec, ObjectClass
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.permitted import Permitted
+from proxbox_dagster.preflight import foreign_cluster, missing_upstream
 from proxbox_dagster.progress import Progress, tell
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.proxmox.sources import data_version
 from proxbox_dagster.report import ClassReport, report_of
-from proxbox_dagster.rules import needed_permissions, rules_of
+from proxbox_dagster.rules import context_of, needed_permissions, rules_of
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
-from proxbox_dagster.stages.devices_specs import CLUSTER
 from proxbox_dagster.stages.stage import Stage, StageContext
-from proxbox_dagster.upstream import missing_upstream
 
 GRACE = 1.0
 """Seconds for which a cancelled run waits for NetBox's answer to what it has sent, so as to count it."""
@@ -220,25 +219,7 @@ class EndpointRun:
     @cached_property
     def context(self) -> StageContext:
         """What the pure mappings may know."""
-        host = self.endpoint.hosts[0]
-        name, port = host, self.endpoint.port
-        if host.count(":") == 1:
-            name, _, text = host.partition(":")
-            port = int(text)
-        return StageContext(
-            endpoint=self.endpoint.name,
-            host=name.strip("[]"),
-            port=port,
-            user=self.endpoint.user,
-            token_name=self.endpoint.token_name,
-            verify_ssl=bool(self.endpoint.verify_ssl),
-            site=self.endpoint.site,
-            cluster=self.endpoint.cluster,
-            plugin=self.file.plugin,
-            scope=self.options.scope,
-            addresses=self.file.addresses,
-            owned_models=stages.owned_models(plugin=self.file.plugin),
-        )
+        return context_of(self.file, self.endpoint, self.options.scope)
 
     @cached_property
     def rules(self) -> Rules:
@@ -271,22 +252,10 @@ class EndpointRun:
 
         Raises :class:`NetBoxRefused`. Costs a request only where this endpoint has no cluster in NetBox yet.
         """
-        missing = missing_upstream(stage, desired, self.state, self.reports, plugin=self.file.plugin)
-        if missing:
-            raise NetBoxRefused(missing)
-        clusters = desired.get("clusters")
-        for row in clusters.rows if clusters else ():
-            self.state.load(CLUSTER)
-            if self.state.find(CLUSTER, row) is not None:
-                continue
-            for found in self.state.look_up(CLUSTER, CLUSTER.unique[0], [row]):
-                owner = self.state.owner_of(found)
-                if owner and owner != self.endpoint.name:
-                    raise NetBoxRefused(
-                        f"endpoints {owner} and {self.endpoint.name} both lead to the NetBox cluster '{row.label}'. "
-                        "If they are one Proxmox cluster, make them one endpoint with both hosts; "
-                        f"if not, give {self.endpoint.name} a name of its own with its key 'cluster'."
-                    )
+        problem = missing_upstream(stage, desired, self.state, self.reports, plugin=self.file.plugin)
+        problem = problem or foreign_cluster(desired, self.state)
+        if problem:
+            raise NetBoxRefused(problem)
 
     def write(self, stage: str, desired: Desired) -> ClassReport:
         """Plan one object class, write the plan (unless dry), and report. Raises :class:`NetBoxError`."""

@@ -1,4 +1,4 @@
-"""Whether a stage that is run alone finds in NetBox what its rows refer to."""
+"""Before a stage writes anything: does NetBox have what its rows refer to, and is the cluster this endpoint's?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from proxbox_dagster import stages
 from proxbox_dagster.netbox.spec import Desired, ModelSpec, Ownership, Ref
 from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.stages.devices_specs import CLUSTER
 from proxbox_dagster.stages.stage import Stage
 
 
@@ -33,6 +34,27 @@ def missing_upstream(
                 f"stage {stage.name} needs stage {first.name} first: NetBox has no {what} of endpoint "
                 f"{state.endpoint} yet. Run full_update, or {first.name} together with {stage.name}."
             )
+    return None
+
+
+def foreign_cluster(desired: Mapping[str, Desired], state: NetBoxState) -> str | None:
+    """Why the stage may do nothing: another endpoint keeps the NetBox cluster that this one leads to.
+
+    Costs a request only where this endpoint has no cluster in NetBox yet.
+    """
+    clusters = desired.get("clusters")
+    for row in clusters.rows if clusters else ():
+        state.load(CLUSTER)
+        if state.find(CLUSTER, row) is not None:
+            continue
+        for found in state.look_up(CLUSTER, CLUSTER.unique[0], [row]):
+            owner = state.owner_of(found)
+            if owner and owner != state.endpoint:
+                return (
+                    f"endpoints {owner} and {state.endpoint} both lead to the NetBox cluster '{row.label}'. "
+                    "If they are one Proxmox cluster, make them one endpoint with both hosts; "
+                    f"if not, give {state.endpoint} a name of its own with its key 'cluster'."
+                )
     return None
 
 
