@@ -12,6 +12,7 @@ from proxbox_dagster.lock import EndpointBusy
 from proxbox_dagster.netbox.errors import NetBoxError
 from proxbox_dagster.own_folder import FolderNotOurs
 from proxbox_dagster.proxmox.errors import ProxmoxError
+from proxbox_dagster.run import RunCancelled
 from proxbox_dagster.settings import SettingsError, load_settings
 
 EXPECTED = (SettingsError, ProxmoxError, NetBoxError, EndpointBusy, FolderNotOurs)
@@ -32,10 +33,13 @@ def spoken(
 
     No retry: the clients have already spent their retry budgets, and a step retry would repeat finished writes.
     With ``cancel`` an interruption is turned too, once ``cancel`` was called: an error of Dagster's own could not carry
-    the metadata. Whoever gives it sees to it that no other step starts.
+    the metadata. Dagster does not end a run for a failure but starts what does not depend on it. So the next step, at
+    its :class:`RunCancelled`, hands it the interruption after all; it then ends at once, and no other step starts.
     """
     try:
         yield
+    except RunCancelled as error:
+        raise dg.DagsterExecutionInterruptedError(str(error)) from None
     except EXPECTED as error:
         raise dg.Failure(str(error), metadata=dict(metadata()), allow_retries=False) from None
     except INTERRUPTS:
@@ -44,6 +48,16 @@ def spoken(
         cancel()
         text = f"{CANCELLED}; start it again and it goes on where it was"
         raise dg.Failure(text, metadata=dict(metadata()), allow_retries=False) from None
+
+
+def words_of(data: Any) -> str:
+    """What a step's failure data say: the line for the operator where there is one, else the innermost cause's."""
+    failure, error = data.user_failure_data, data.error
+    if failure and failure.description:
+        return str(failure.description)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return " ".join(error.message.split()) if error else "the step failed"
 
 
 def one_endpoint(partitions: Sequence[str]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 import dagster as dg
 import requests
+
+from proxbox_dagster.failures import words_of
 
 WEBHOOK_TIMEOUT = (5.0, 10.0)
 """Seconds to connect, and between two bytes of the answer."""
@@ -22,19 +23,8 @@ def failure_notice(run: dg.DagsterRun, failures: Sequence[dg.DagsterEvent], mess
         "endpoint": run.tags.get("dagster/partition", ""),
         "run_id": run.run_id,
         "stage": failures[0].step_key or "" if failures else "",
-        "error": " ".join((_words(failures[0]) if failures else message).split())[:MAX_ERROR],
+        "error": " ".join((words_of(failures[0].step_failure_data) if failures else message).split())[:MAX_ERROR],
     }
-
-
-def _words(event: dg.DagsterEvent) -> str:
-    """The line for the operator where the step gave one, else the innermost cause's."""
-    data: Any = event.step_failure_data
-    if data.user_failure_data and data.user_failure_data.description:
-        return str(data.user_failure_data.description)
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return str(error.message) if error else event.message or "the step failed"
 
 
 def post(webhook: str, notice: dict[str, str]) -> str | None:

@@ -24,7 +24,7 @@ from proxbox_dagster.netbox.applied import Applied
 from proxbox_dagster.netbox.apply import Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.client import NetBoxClient
-from proxbox_dagster.netbox.errors import NetBoxForbidden, NetBoxRefused, RunEnded
+from proxbox_dagster.netbox.errors import NetBoxForbidden, NetBoxRefused
 from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Coverage, Desired, ModelSpec, ObjectClass
@@ -49,6 +49,10 @@ HISTORY_WINDOW = timedelta(days=7)
 
 _NOTHING_AMISS = (GapKind.NOT_APPLICABLE, GapKind.OUT_OF_SCOPE)
 """Gaps that nobody can or wants to mend."""
+
+
+class RunCancelled(Exception):
+    """Somebody has ended the run: no step shall start any more."""
 
 
 def now() -> datetime:
@@ -100,10 +104,10 @@ class EndpointRun:
     def hold(self) -> None:
         """Before the first look at what is to be written: keep other runs from writing this endpoint.
 
-        Raises :class:`EndpointBusy`, and :class:`RunEnded` in a run that was cancelled.
+        Raises :class:`EndpointBusy`, and :class:`RunCancelled` in a run that was.
         """
         if self.cancelled:
-            raise RunEnded("not started: the run was cancelled")
+            raise RunCancelled("not started: the run was cancelled")
         if not self.options.dry_run:
             self._lock_endpoint.acquire(self.run_id)
 

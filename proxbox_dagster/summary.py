@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from proxbox_dagster.failures import words_of
 from proxbox_dagster.keys import SUMMARY_KEY, SUMMARY_STEP, class_key
 from proxbox_dagster.metadata import MAX_TEXT, counts_of
 from proxbox_dagster.summary_page import ClassLine, RunStory, page
@@ -69,7 +70,7 @@ def _class_line(step: str | None, name: str, metadata: Mapping[str, Any]) -> Cla
 
 def _note_failure(story: RunStory, step: str, data: Any) -> None:
     failure = data.user_failure_data
-    text = (failure.description if failure else None) or _root(data.error)
+    text = words_of(data)
     if text.startswith(NOT_STARTED):
         story.not_started.append(step)
         return
@@ -77,13 +78,6 @@ def _note_failure(story: RunStory, step: str, data: Any) -> None:
     if failure and "object_class" in failure.metadata:
         # What a class had written when its stage failed is in the failure: it has no materialization.
         story.lines.append(_class_line(step, str(_value(failure.metadata, "object_class", "")), failure.metadata))
-
-
-def _root(error: Any) -> str:
-    """The innermost cause's own line."""
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return " ".join(error.message.split()) if error else "the step failed"
 
 
 def _value(metadata: Mapping[str, Any], name: str, default: Any) -> Any:

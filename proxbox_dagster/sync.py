@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from proxbox_dagster.assembly import build_definitions
-from proxbox_dagster.failures import CANCELLED
+from proxbox_dagster.failures import CANCELLED, words_of
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
 from proxbox_dagster.progress import Progress, watch
 from proxbox_dagster.report import ClassReport
@@ -25,6 +25,9 @@ LOCATION_TAG, LOCATION = ".dagster/repository", "__repository__@proxbox_dagster"
 
 TROUBLE_EVERY = 10.0
 """Seconds from one line about a NetBox that does not answer to the next; Dagster's log has each."""
+
+ASKED = "The command line was asked to end."
+"""What is noted of a cancelled run."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,9 @@ def _sync_one(
         cancelled = True
     finally:
         stop()
-    if cancelled and not errors:
-        errors = [CANCELLED]
+    if cancelled:
+        _report_canceled(instance, run_id)
+        errors = errors or [CANCELLED]
     lines = [report.line() for report in reports.values()]
     warnings = [f"{report.object_class}: {line}" for report in reports.values() for line in report.warnings]
     return {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings}, cancelled
@@ -179,7 +183,14 @@ def _report_canceling(instance: dg.DagsterInstance, run_id: str) -> None:
     """Note that a person ends the run, as the UI does, so that Dagster calls it canceled and not failed."""
     run = instance.get_run_by_id(run_id)
     if run is not None and run.status is dg.DagsterRunStatus.STARTED:
-        instance.report_run_canceling(run, "The command line was asked to end.")
+        instance.report_run_canceling(run, ASKED)
+
+
+def _report_canceled(instance: dg.DagsterInstance, run_id: str) -> None:
+    """The same where the interruption struck between two steps, in Dagster's own code, and nobody could note it."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status is not dg.DagsterRunStatus.CANCELED:
+        instance.report_run_canceled(run, ASKED)
 
 
 def _was_cancelled(result: dg.ExecuteInProcessResult) -> bool:
@@ -201,16 +212,9 @@ def _errors(result: dg.ExecuteInProcessResult, reports: dict[str, ClassReport]) 
         if event.event_type is not dg.DagsterEventType.STEP_FAILURE:
             continue
         data = event.step_failure_data
-        failure = data.user_failure_data
-        error = data.error
-        text = failure.description if failure and failure.description else _root(error)
+        if data.error_source is not None and data.error_source.value == "INTERRUPT":
+            continue
+        text = words_of(data)
         if not text.startswith("not started:") and not (lines and "objects failed" in text):
             lines.append(f"{event.step_key}: {text}")
     return list(dict.fromkeys(lines))
-
-
-def _root(error: Any) -> str:
-    """The innermost cause's own line."""
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return " ".join(error.message.split()) if error else "the step failed"

@@ -12,10 +12,15 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableRepository
+from rich.console import Console
 
+from proxbox_dagster import sync
 from proxbox_dagster.jobs import FULL_UPDATE
+from proxbox_dagster.resources import ProxboxResource
+from proxbox_dagster.terminal import Terminal
 from proxbox_dagster_tests.support.command import Command
 from proxbox_dagster_tests.support.faulty_proxy import WRITES
+from proxbox_dagster_tests.support.graph import two_endpoints
 from proxbox_dagster_tests.support.history import History, assert_same, history, prepare
 from proxbox_dagster_tests.support.synced import VMS, errors
 from proxbox_dagster_tests.support.workspace import workspace
@@ -135,6 +140,27 @@ def test_a_long_read_of_proxmox_is_cancelled_at_once(lab: History, home: Path) -
         assert time.monotonic() - started < SOON
     assert command.result()["cancelled"] is True
     assert lab.written() == []
+
+
+def test_a_command_that_is_interrupted_between_two_steps_leaves_a_canceled_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There Dagster itself notices the interruption, and takes it for a failure: nobody has asked it for an end."""
+
+    def interrupted(*_: Any) -> None:
+        raise dg.DagsterExecutionInterruptedError
+
+    settings = two_endpoints()
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    for name in ("AMS1", "LAB", "NETBOX"):
+        monkeypatch.setenv(f"TEST_{name}_TOKEN", "secret")
+    monkeypatch.setattr(sync, "load_settings", lambda: settings)
+    monkeypatch.setattr(ProxboxResource, "run_over", interrupted)
+    result = sync.sync_endpoints(sync.Order(stages=("devices",)), Terminal(Console(), quiet=True))
+    assert (result["cancelled"], list(result["endpoints"])) == (True, ["ams1"]), "the second one is not begun"
+    assert errors(result) == ["the run was cancelled"]
+    run, _ = run_of(home, result["endpoints"]["ams1"]["run_id"])
+    assert run.status is dg.DagsterRunStatus.CANCELED
 
 
 def test_a_run_that_is_terminated_in_the_ui_ends_at_once_with_its_counts(
