@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from proxbox_dagster.terminal import Terminal
 from proxbox_dagster_tests.support.command import Command
 from proxbox_dagster_tests.support.faulty_proxy import WRITES
 from proxbox_dagster_tests.support.graph import two_endpoints
-from proxbox_dagster_tests.support.history import History, assert_same, history, prepare
+from proxbox_dagster_tests.support.history import History, assert_same, history_lab, prepare
 from proxbox_dagster_tests.support.synced import VMS, errors
 from proxbox_dagster_tests.support.workspace import workspace
 
@@ -30,11 +30,7 @@ SOON = 2.0
 
 Arrange = Callable[[History, threading.Event], None]
 
-
-@pytest.fixture(scope="module")
-def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    with history(netbox_server, tmp_path_factory.mktemp("cancelled")) as lab:
-        yield lab
+lab = history_lab
 
 
 @pytest.fixture(scope="module")

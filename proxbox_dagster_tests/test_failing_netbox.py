@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,16 +14,12 @@ from proxbox_dagster.netbox import client as netbox_client
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.limit import AdaptiveLimit
 from proxbox_dagster_tests.support.faulty_proxy import WRITES, Fault
-from proxbox_dagster_tests.support.history import History, assert_quiet, assert_same, history, make_changes, prepare
+from proxbox_dagster_tests.support.history import History, assert_quiet, assert_same, history_lab, make_changes, prepare
 from proxbox_dagster_tests.support.synced import errors
 
 PAGE = "<html><body>maintenance</body></html>"
 
-
-@pytest.fixture(scope="module")
-def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    with history(netbox_server, tmp_path_factory.mktemp("failing")) as lab:
-        yield lab
+lab = history_lab
 
 
 @pytest.fixture

@@ -4,14 +4,19 @@ The invariant is that of test_histories.py. Both histories see the same changes 
 one clean run; in the disturbed one, a run that is killed, cut off or fed garbage looks before it. After each clean run
 NetBox must show the same, ids and times aside, and what people have put into it is what it was, to the byte.
 
+In each history a number is given to another guest, a node is replaced, and a guest goes to the other cluster and one
+from there comes: each leaves at one point and arrives at the next, where the cluster that it comes to is the disturbed
+one. The second cluster is looked at only where a guest arrives there.
+
 Derandomized: histories number 0 to PROXBOX_HISTORIES - 1 (1 unless set); the number is the seed.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,19 +24,17 @@ import pytest
 from proxbox_dagster.demo.proxmox import Cluster, Guest
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster_tests.support.dump import Dump, difference
-from proxbox_dagster_tests.support.history import History, Kill, history, killed, prepare
+from proxbox_dagster_tests.support.guests import new_guest
+from proxbox_dagster_tests.support.history import History, Kill, history_lab, killed, prepare
 from proxbox_dagster_tests.support.synced import VMS, errors
 
 HISTORIES = int(os.environ.get("PROXBOX_HISTORIES", "1"))
 POINTS = 3
+CLUSTERS = ("small", "twin")
 
 Draw = random.Random
 
-
-@pytest.fixture(scope="module")
-def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    with history(netbox_server, tmp_path_factory.mktemp("histories")) as lab:
-        yield lab
+lab = history_lab
 
 
 # -- changes at the source ----------------------------------------------------------------------------------------
@@ -49,7 +52,7 @@ def _rename(cluster: Cluster, draw: Draw) -> None:
 
 def _migrate(cluster: Cluster, draw: Draw) -> None:
     guest = some(cluster, draw)
-    cluster.migrate(guest.kind, guest.vmid, draw.choice(["pve1", "pve2"]))
+    cluster.migrate(guest.kind, guest.vmid, draw.choice(sorted(cluster.nodes)))
 
 
 def _switch(cluster: Cluster, draw: Draw) -> None:
@@ -136,16 +139,74 @@ def _other_order(cluster: Cluster, draw: Draw) -> None:
     cluster.churn()
 
 
+def _reuse(cluster: Cluster, draw: Draw) -> None:
+    """A guest is deleted and its number given to another one, of this kind or the other."""
+    guest, number = some(cluster, draw), draw.randrange(256)
+    cluster.delete_guest(guest.kind, guest.vmid)
+    kind = draw.choice(["qemu", "lxc"])
+    cluster.add_guest(new_guest(kind, guest.vmid, draw.choice([guest.name, f"other{number}"]), number))
+
+
+def _replace(cluster: Cluster, draw: Draw) -> None:
+    """A node is replaced by other hardware, under its name or, where little is on it, under another one."""
+    name = draw.choice(sorted(cluster.nodes))
+    with cluster.lock:
+        if name in ("pve1", "pve2") or draw.random() < 0.3:
+            cluster.nodes[name].memory *= 2
+            cluster.nodes[name].cpus += 8
+            return
+        fresh = cluster.nodes.pop(name)
+        fresh.name = "pve4" if name == "pve3" else "pve3"
+        fresh.ip = f"192.0.2.{draw.randrange(20, 30)}"
+        cluster.nodes[fresh.name] = fresh
+        for guest in list(cluster.guests_on(name)):
+            guest.node = fresh.name
+
+
 CHANGES: tuple[Callable[[Cluster, Draw], None], ...] = (
     _rename, _migrate, _switch, _delete, _add, _disk, _card, _address, _snapshot, _backup, _jobs, _node, _sight,
-    _other_order,
+    _other_order, _reuse, _replace,
 )  # fmt: skip
+CERTAIN = ((), (_reuse,), (_replace,))
+"""What happens at a point whatever is drawn."""
 
 
-def change(lab: History, seed: int, point: int) -> None:
-    draw = Draw(f"{seed}/{point}")
-    for step in draw.sample(CHANGES, 5 if point else 1):
-        step(lab.clusters["small"], draw)
+class Source:
+    """The clusters from the first run on; ``away`` has the guest that has left one and not arrived in the other."""
+
+    def __init__(self, lab: History, seed: int) -> None:
+        self.clusters, self.seed = lab.clusters, seed
+        self.away: tuple[str, Guest] | None = None
+
+    def change(self, point: int) -> tuple[str, ...]:
+        """The clusters that the runs of this point look at, in their order."""
+        draw = Draw(f"{self.seed}/{point}")
+        looked_at = self._arrive(draw)
+        steps = [*draw.sample(CHANGES, 5 if point else 1), *CERTAIN[point]]
+        draw.shuffle(steps)
+        for step in steps:
+            step(self.clusters["small"], draw)
+        if point < POINTS - 1:
+            self._leave(looked_at[-1], draw)
+        return looked_at
+
+    def _leave(self, name: str, draw: Draw) -> None:
+        guest = some(self.clusters[name], draw)
+        self.away = name, self.clusters[name].delete_guest(guest.kind, guest.vmid)
+
+    def _arrive(self, draw: Draw) -> tuple[str, ...]:
+        if self.away is None:
+            return ("small",)
+        origin, left = self.away
+        self.away = None
+        name, storage = ("twin", "nas") if origin == "small" else ("small", "ceph")
+        guest = copy.deepcopy(left)
+        guest.vmid, guest.node, guest.snapshots, guest.parent = 400 + draw.randrange(50), "pve1", {}, None
+        for key, value in guest.config.items():
+            if key.startswith(("scsi", "rootfs")):
+                guest.config[key] = f"{storage}:{value.partition(':')[2]}"
+        self.clusters[name].add_guest(guest)
+        return ("small", "twin") if name == "twin" else ("small",)
 
 
 # -- what people have in NetBox -----------------------------------------------------------------------------------
@@ -204,35 +265,42 @@ def content(lab: History, keys: Any) -> dict[tuple[str, int], Any]:
 # -- disturbances -------------------------------------------------------------------------------------------------
 
 
-def disturb(lab: History, draw: Draw) -> str:
-    """A run that meets trouble; what it was."""
+def disturb(lab: History, name: str, draw: Draw) -> str:
+    """A run over this cluster that meets trouble; what it was."""
     how = draw.choice(["killed", "killed", "garbage", "out of reach"])
     if how == "killed":
         kill = Kill(draw.randrange(8), draw.random() < 0.5)
-        killed(lab, kill, "--override-brake")
-        return f"killed {kill}"
+        killed(lab, kill, "--endpoint", name, "--override-brake")
+        return f"{name} killed {kill}"
     if how == "garbage":
         for _ in range(4):
             fault = draw.choice([{"drop": "after"}, {"drop": "before"}, {"truncate": True}, {"status": 502}])
             lab.proxy.add_fault(after=draw.randrange(60), **fault)
         for _ in range(3):
             kind = draw.choice(["html", "truncate", "drop"])
-            lab.simulators["small"].faults.add("", kind=kind, count=2, skip=draw.randrange(30))
+            lab.simulators[name].faults.add("", kind=kind, count=2, skip=draw.randrange(30))
     else:
         prepare(lab, retry_budget=0.5)
         lab.proxy.add_fault(after=draw.randrange(20, 80), count=None, status=503)
-    lab.sync(override_brake=True)
+    lab.sync(endpoints=(name,), override_brake=True)
     lab.proxy.clear()
-    lab.simulators["small"].faults.clear()
+    lab.simulators[name].faults.clear()
     prepare(lab)
     assert all_there(lab), "what Proxmox has was taken for gone"
-    return how
+    return f"{name} {how}"
 
 
 def all_there(lab: History) -> bool:
-    """No guest that the cluster has carries the mark of a missing one."""
-    marked = {row["custom_fields"]["proxmox_vm_id"] for row in lab.rows(VMS, tag="proxbox-missing")}
-    return not marked & set(lab.clusters["small"].guests)
+    """No guest that a cluster has carries the mark of a missing one."""
+    marked = [row["custom_fields"] for row in lab.rows(VMS, tag="proxbox-missing")]
+    there = {(name, it.kind, it.vmid) for name, cluster in lab.clusters.items() for it in cluster.guests.values()}
+    return not there & {(row["proxmox_endpoint"], row["proxmox_vm_type"], row["proxmox_vm_id"]) for row in marked}
+
+
+def clean(lab: History, name: str) -> tuple[bool, list[str]]:
+    """An undisturbed run over one cluster: whether it was green, and what it complained of."""
+    result = lab.sync(endpoints=(name,), override_brake=True)
+    return result["ok"], errors(result)
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))
@@ -243,18 +311,19 @@ def test_scenarios_6_19_39_a_disturbed_history_ends_as_an_undisturbed_one(
     monkeypatch.setattr(NetBoxClient, "pause", lambda self, seconds: pause(self, min(seconds, 0.05)))
     lab.rewind()
     put_foreign(lab, Draw(seed))
-    calm = []
+    source, calm = Source(lab, seed), []
     for point in range(POINTS):
-        change(lab, seed, point)
-        calm.append((lab.sync(override_brake=True)["ok"], Dump(lab.netbox).lines()))
+        green = [clean(lab, name)[0] for name in source.change(point)]
+        calm.append((green, Dump(lab.netbox).lines()))
     lab.rewind()
     theirs = put_foreign(lab, Draw(seed))
-    told = [f"history {seed}"]
+    source, told = Source(lab, seed), [f"history {seed}"]
     for point in range(POINTS):
-        change(lab, seed, point)
-        told.append(disturb(lab, Draw(f"{seed}/{point}/disturbed")))
-        result = lab.sync(override_brake=True)
-        assert result["ok"] == calm[point][0], (told, errors(result))
+        *before, last = source.change(point)
+        runs = [clean(lab, name) for name in before]
+        told.append(disturb(lab, last, Draw(f"{seed}/{point}/disturbed")))
+        runs.append(clean(lab, last))
+        assert [green for green, _ in runs] == calm[point][0], (told, runs)
         found = difference(calm[point][1], Dump(lab.netbox).lines())
         assert not found, f"{told}\n{found}"
         assert content(lab, theirs) == theirs, told

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
 
 from proxbox_dagster_tests.support.faulty_proxy import WRITES
 from proxbox_dagster_tests.support.history import (
@@ -15,16 +11,12 @@ from proxbox_dagster_tests.support.history import (
     Kill,
     assert_quiet,
     assert_same,
-    history,
+    history_lab,
     killed,
     make_changes,
 )
 
-
-@pytest.fixture(scope="module")
-def lab(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    with history(netbox_server, tmp_path_factory.mktemp("killed")) as lab:
-        yield lab
+lab = history_lab
 
 
 FIRST = [Kill(0, True), Kill(2, False), Kill(7, True), Kill(14, False), Kill(19, True)]

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from proxbox_dagster_tests.support.history import History, history
+from proxbox_dagster_tests.support.history import History, history_lab
 from proxbox_dagster_tests.support.synced import VMS, X, errors
 
 HUNDRED = [f"s{number:03}" for number in range(100)]
 BAD = "s050"
 TABLE = "netbox_proxbox_vmsnapshot"
 
-
-@pytest.fixture(scope="module")
-def shared(netbox_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    with history(netbox_server, tmp_path_factory.mktemp("bad-rows")) as lab:
-        yield lab
+shared = history_lab
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+import pytest
 
 from proxbox_dagster import stages
 from proxbox_dagster_tests.support.command import Command
@@ -30,7 +30,7 @@ class Kill:
 
 
 class History(Synced):
-    """A lab over the cluster ``small`` that knows what undisturbed runs leave.
+    """A lab over the cluster ``small``, and others, that knows what undisturbed runs leave.
 
     ``after_first`` is what NetBox shows after a first run, :meth:`after_changes` what it shows after another one over
     :func:`make_changes`.
@@ -63,12 +63,18 @@ _AFTER_CHANGES: dict[tuple[int, ...], list[str]] = {}
 """What NetBox shows after an undisturbed run over the changes, by the ports that stand in it."""
 
 
-@contextmanager
-def history(netbox: Any, folder: Path) -> Iterator[History]:
-    """A lab after an undisturbed first run."""
-    with synced(netbox, folder, "small", kind=History) as lab:
+@pytest.fixture(scope="module")
+def history_lab(
+    netbox_server: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[History]:
+    """A module's lab after an undisturbed first run over the clusters that its ``CLUSTERS`` names, else ``small``.
+
+    A test file calls it by the name that its tests use: ``lab = history_lab``.
+    """
+    names = getattr(request.module, "CLUSTERS", ("small",))
+    with synced(netbox_server, tmp_path_factory.mktemp("history"), *names, kind=History) as lab:
         prepare(lab)
-        lab.after_first = Dump(netbox).lines()
+        lab.after_first = Dump(netbox_server).lines()
         paths = {item.name: item.spec.path for item in stages.object_classes(plugin=True)}
         lab.created = {paths[name] for (_, name), report in lab.reports().items() if report.created}
         yield lab
