@@ -17,7 +17,6 @@ from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.cli import app
 from proxbox_dagster.demo.proxmox import Cluster
 from proxbox_dagster.jobs import FULL_UPDATE
-from proxbox_dagster.netbox.spec import Ownership
 from proxbox_dagster.settings import load_settings
 from proxbox_dagster_tests.support.synced import VMS, Synced, X, errors, synced
 
@@ -289,10 +288,7 @@ SOURCE = ("guests", "pools", "storages", "pool_by_guest", "nodes", "backups", "b
 REMOVABLE = {
     item.name: item.spec
     for item in stages.object_classes()
-    if item.spec.removal != "ignore"
-    and item.spec.ownership is Ownership.ENDPOINT
-    and not item.spec.update_only
-    and item.name != "vm_interface_sync_states"  # goes with its interface, by NetBox's own doing
+    if item.spec.removable and item.name != "vm_interface_sync_states"  # goes with its interface, by NetBox's own doing
 }
 
 

@@ -23,7 +23,6 @@ from proxbox_dagster.netbox.spec import (
     Desired,
     Kind,
     ModelSpec,
-    Ownership,
 )
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import decode
@@ -46,7 +45,7 @@ class RemovalRules:
 
     def mode(self, object_class: str, spec: ModelSpec) -> Mode:
         """What to do with a class: its own setting, else the default within what the class allows."""
-        if spec.removal == "ignore":
+        if not spec.removable:
             return "ignore"
         if object_class in self.classes:
             return self.classes[object_class]
@@ -114,7 +113,7 @@ def plan_removals(
     spec, name = desired.object_class.spec, desired.object_class.name
     found = Removals()
     mode = rules.mode(name, spec)
-    if mode == "ignore" or spec.update_only or spec.ownership is Ownership.SHARED:
+    if mode == "ignore":
         return found
     if desired.coverage.gap and not desired.coverage.parents:
         found.kept += _unproved(desired, present, state)

@@ -193,6 +193,11 @@ class ModelSpec:
     def by_name(self) -> Mapping[str, FieldSpec]:
         return {item.name: item for item in self.fields}
 
+    @property
+    def removable(self) -> bool:
+        """Whether a row of ours is ever marked or deleted because its source is gone."""
+        return self.removal != "ignore" and self.ownership is Ownership.ENDPOINT and not self.update_only
+
     def page(self, row_id: int) -> str:
         """Path of the row's page in NetBox's UI."""
         return f"/{'' if self.pages else 'api/'}{self.path}/{row_id}/"
