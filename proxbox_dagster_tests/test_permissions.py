@@ -42,7 +42,7 @@ def test_every_model_is_read_and_made() -> None:
 def test_shared_objects_are_not_changed_unless_the_settings_say_so() -> None:
     assert actions_on("dcim.manufacturer") == {"view", "add"}
     assert actions_on("dcim.platform") == {"view", "add"}
-    assert actions_on("dcim.platform", fields={"platforms": {"manufacturer": "always"}}) == {"view", "add", "change"}
+    assert actions_on("dcim.platform", fields={"platforms": {"name": "always"}}) == {"view", "add", "change"}
     assert actions_on("extras.tag") == {"view", "add", "change"}, "their colours follow Proxmox"
 
 

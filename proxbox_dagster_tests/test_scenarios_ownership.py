@@ -37,6 +37,8 @@ def made(lab: Synced, path: str, **values: Any) -> int:
 def test_scenario_36_a_persons_edits_survive_every_kind_of_run(lab: Synced) -> None:
     cluster = lab.clusters["small"]
     vm, device = lab.vm(100), lab.one("dcim/devices", name="pve1")
+    site = made(lab, "dcim/sites", name="Amsterdam", slug="amsterdam")
+    edit(lab, "virtualization/clusters", lab.one("virtualization/clusters")["id"], scope_type=None, scope_id=None)
     role = made(lab, "dcim/device-roles", name="Database", slug="database", vm_role=True)
     tenant = made(lab, "tenancy/tenants", name="Web team", slug="web-team")
     platform = made(lab, "dcim/platforms", name="Hardened Linux", slug="hardened-linux")
@@ -53,6 +55,7 @@ def test_scenario_36_a_persons_edits_survive_every_kind_of_run(lab: Synced) -> N
     edits: dict[str, Any] = {
         "name": "web-frontend",
         "role": role,
+        "site": site,
         "tenant": tenant,
         "platform": platform,
         "description": "Do not touch before Monday",
@@ -60,14 +63,15 @@ def test_scenario_36_a_persons_edits_survive_every_kind_of_run(lab: Synced) -> N
         "primary_ip4": address,
         "tags": tags,
     }
-    edit(lab, VMS, vm["id"], **edits)
     of_device = {
         "name": "rack7-u12",
+        "site": site,
         "status": "staged",
         "tenant": tenant,
         "description": "next to the door",
     }
-    edit(lab, "dcim/devices", device["id"], **of_device)
+    edit(lab, "dcim/devices", device["id"], **of_device)  # first: a machine is where its node is
+    edit(lab, VMS, vm["id"], **edits)
     before = (lab.vm(100), lab.one("dcim/devices", id=device["id"]))
 
     kinds: list[dict[str, Any]] = [
@@ -262,6 +266,13 @@ def test_a_deleted_ownership_tag_stops_loudly_and_writes_to_nothing_that_had_it(
 def test_scenario_28_a_hand_made_object_is_taken_over_by_explicit_rule_only(lab: Synced) -> None:
     lab.start_over()
     lab.run(stages=("devices",))
+    node = hand_made_node(lab)
+    result = lab.watched(stages=("devices",))
+    assert not result["ok"]
+    [said] = [line for line in errors(result) if "'PVE3'" in line]
+    assert f"NetBox already has devices 'PVE3' (id {node['id']}), which this project did not make" in said
+    assert lab.one("dcim/devices", id=node["id"]) == node
+    assert {row["name"] for row in lab.rows("dcim/devices", cf_proxmox_endpoint="small")} == {"pve1", "pve2"}
     cluster = lab.one("virtualization/clusters")["id"]
     web = made(lab, VMS, name="WEB01", cluster=cluster, description="the shop", memory=1)
     image = made(lab, VMS, name="image", cluster=cluster)
@@ -296,5 +307,21 @@ def test_scenario_28_a_hand_made_object_is_taken_over_by_explicit_rule_only(lab:
     lab.save()
     lab.run(**order)
     assert lab.vm(102)["id"] == image
+    order = {"stages": ("devices", "virtual_machines")}
+    lab.run(**order)
+    adopted = lab.one("dcim/devices", cf_proxmox_endpoint="small", cf_proxmox_node_name="pve3")
+    assert (adopted["id"], adopted["name"], adopted["serial"]) == (node["id"], "PVE3", "INV-3")
+    assert adopted["device_type"]["id"] == node["device_type"]["id"]
     lab.run(**order)
     assert lab.written() == []
+
+
+def hand_made_node(lab: Synced) -> dict[str, Any]:
+    """The node pve3 as if a person had made it: of its own hardware, with nothing of ours on it."""
+    maker = made(lab, "dcim/manufacturers", name="Theirs", slug="theirs")
+    kind = made(lab, "dcim/device-types", manufacturer=maker, model="R740", slug="r740")
+    node = lab.one("dcim/devices", name="pve3")
+    nothing = dict.fromkeys(node["custom_fields"])
+    theirs = {"name": "PVE3", "device_type": kind, "serial": "INV-3", "tags": [], "custom_fields": nothing}
+    edit(lab, "dcim/devices", node["id"], **theirs)
+    return lab.one("dcim/devices", id=node["id"])

@@ -130,7 +130,7 @@ def _sites(view: _View) -> Desired:
 
 def _platform(release: str) -> dict[str, Any]:
     name = f"Proxmox VE {release}"
-    return {"slug": slug_of(name), "name": name, "manufacturer": Ref("manufacturers", ("proxmox",))}
+    return {"slug": slug_of(name), "name": name}
 
 
 def _platforms(view: _View) -> Desired:

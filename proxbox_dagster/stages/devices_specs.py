@@ -65,12 +65,8 @@ ROLE = shared_spec(
     FieldSpec("vm_role", FIXED, "fixed", Policy.CREATE_ONLY),
     DESCRIPTION,
 )
-PLATFORM = shared_spec(
-    "platforms",
-    "dcim/platforms",
-    "dcim.platform",
-    FieldSpec("manufacturer", FIXED, "Proxmox, for the nodes' platforms", Policy.CREATE_ONLY, Kind.REF),
-)
+# Of no manufacturer: NetBox refuses a platform of one to devices of every other, and nodes are people's hardware.
+PLATFORM = shared_spec("platforms", "dcim/platforms", "dcim.platform")
 
 CLUSTER = ModelSpec(
     name="clusters",

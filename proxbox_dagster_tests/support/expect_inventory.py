@@ -128,7 +128,7 @@ class Inventory:
 
     def platforms_of_nodes(self) -> Rows:
         return {
-            slug(name): {"name": name, "slug": slug(name), "manufacturer": "proxmox", "tags": ["proxbox"]}
+            slug(name): {"name": name, "slug": slug(name), "manufacturer": None, "tags": ["proxbox"]}
             for name in (f"Proxmox VE {node.release}" for node in self.cluster.nodes.values() if node.online)
         }
 
