@@ -46,6 +46,7 @@ class GapKind(StrEnum):
     PERMISSION = "permission"  # the token may not see it (Proxmox shortens lists silently)
     FAILED = "failed"  # Proxmox answered with an error, or not at all
     UNREADABLE = "unreadable"  # Proxmox answered something that is no valid answer
+    PENDING = "pending"  # what Proxmox shows is not in force yet
     NOT_APPLICABLE = "not_applicable"  # nothing to ask: guest not running, no agent configured
     OUT_OF_SCOPE = "out_of_scope"  # the run was narrowed to other guests, nodes or storages
 

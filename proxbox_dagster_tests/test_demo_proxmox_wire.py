@@ -86,6 +86,45 @@ def test_total_stands_beside_the_data(wire: Wire) -> None:
     assert answer["total"] > len(answer["data"]) == 2
 
 
+def test_a_network_that_waits_to_be_applied_is_listed_with_its_difference_beside(
+    simulator: ProxmoxSimulator, wire: Wire
+) -> None:
+    assert wire.ask("/nodes/pve1/network").json().keys() == {"data"}
+    rows = [{**row} for row in simulator.cluster.nodes["pve1"].network]
+    [bridge] = [row for row in rows if row["iface"] == "vmbr0"]
+    bridge["cidr"], bridge["address"] = "192.0.2.99/24", "192.0.2.99"
+    simulator.cluster.network_waits("pve1", rows)
+    answer = wire.ask("/nodes/pve1/network").json()
+    assert answer.keys() == {"data", "changes"}
+    lines = answer["changes"].splitlines()
+    assert lines[:2] == ["--- /etc/network/interfaces", "+++ /etc/network/interfaces.new"]
+    assert "+\taddress 192.0.2.99" in lines
+    assert [row["address"] for row in answer["data"] if row["iface"] == "vmbr0"] == ["192.0.2.99"]
+    assert wire.data("/nodes/pve1/network/vmbr0")["address"] == "192.0.2.99"
+    simulator.cluster.network_waits("pve1", None)
+    assert wire.ask("/nodes/pve1/network").json().keys() == {"data"}
+
+
+def test_a_node_whose_name_does_not_resolve(simulator: ProxmoxSimulator, wire: Wire) -> None:
+    simulator.cluster.node_unresolved("pve2")
+    text = "hostname lookup 'pve2' failed - failed to get address info for: pve2: Name or service not known"
+    for path in ("/nodes/pve2/qemu", "/nodes/pve2/version", "/nodes/pve2/network"):
+        answer = wire.ask(path)
+        assert (answer.status_code, answer.reason) == (500, text)
+        assert answer.json() == {"data": None, "message": text + "\n"}
+    assert [row["status"] for row in wire.data("/cluster/resources?type=node") if row["node"] == "pve2"] == ["online"]
+    assert [row.get("ip") for row in wire.data("/cluster/status") if row.get("name") == "pve2"] == [None]
+    own = f"https://127.0.0.1:{simulator.ports['pve2']}/api2/json/nodes/pve2/version"
+    assert wire.session.get(own, headers=wire.token, timeout=20).status_code == 200, "it knows itself"
+
+
+def test_the_state_of_ha_may_name_a_node_that_is_none(simulator: ProxmoxSimulator, wire: Wire) -> None:
+    before = wire.data("/cluster/ha/status/current")
+    simulator.cluster.ha_strangers.append("")
+    [row] = [row for row in wire.data("/cluster/ha/status/current") if row not in before]
+    assert row == {"id": "lrm:", "type": "lrm", "node": "", "status": " (unable to read lrm status)"}
+
+
 @pytest.mark.parametrize(("path", "status", "reason", "message"), ERRORS)
 def test_errors(wire: Wire, path: str, status: int, reason: str, message: str) -> None:
     answer = wire.ask(path)

@@ -185,6 +185,33 @@ def test_12_member_out_of_reach_while_reading(simulator: ProxmoxSimulator, sessi
     assert fault.struck <= 2 * 8
 
 
+def test_12_a_member_that_the_others_find_no_address_of(simulator: ProxmoxSimulator, session: ProxmoxSession) -> None:
+    simulator.cluster.node_unresolved("pve3")
+    session.prefetch(SOURCES)
+    for name in ("nodes", *PER_NODE):
+        assert gaps(session.fetched(name), GapKind.OFFLINE) == {("node", "pve3")}, name
+    for name in GUEST_SOURCES:
+        read = session.fetched(name)
+        assert gaps(read) == {("guest", key) for key in ON_PVE3}, name
+        assert all("hostname lookup 'pve3' failed" in gap.reason for gap in read.gaps)
+    assert guests(session.fetched("guests")) >= ON_PVE3
+    status = {row["name"]: row for row in session.fetched("cluster_status").rows if row["type"] == "node"}
+    assert (status["pve3"]["online"], status["pve3"]["ip"]) == (True, None)
+
+
+def test_a_network_that_waits_to_be_applied_is_not_observed(
+    simulator: ProxmoxSimulator, session: ProxmoxSession
+) -> None:
+    """Proxmox lists what waits; what is in force it does not tell."""
+    simulator.cluster.network_waits("pve1", simulator.cluster.nodes["pve1"].network[:-1])
+    read = session.fetched("node_networks")
+    assert {row["node"] for row in read.rows} == {"pve2", "pve3"}
+    [gap] = read.gaps
+    assert (gap.level, gap.name, gap.kind, gap.is_error) == ("node", "pve1", GapKind.PENDING, False)
+    assert gap.reason.startswith("node pve1 has changes of its network that are not applied")
+    assert "apply or revert them" in gap.reason
+
+
 def test_13_one_configuration_that_cannot_be_read(simulator: ProxmoxSimulator, session: ProxmoxSession) -> None:
     simulator.faults.add("/qemu/101/config", status=500, reason="unable to read file")
     read = session.fetched("guest_configs")

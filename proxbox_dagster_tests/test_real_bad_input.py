@@ -146,7 +146,7 @@ def test_netbox_has_no_such_name(lab: Synced) -> None:
     refused(lab, "http://netbox.invalid")
 
 
-def test_netbox_with_a_certificate_that_is_not_trusted(lab: Synced) -> None:
+def test_scenario_49_netbox_with_a_certificate_that_is_not_trusted(lab: Synced) -> None:
     set_up(lab, lambda: netbox_of(lab).update(url=lab.simulators["small"].url))
     refused(lab, "certificate", "not trusted", "netbox.verify_ssl")
 
@@ -251,8 +251,9 @@ def test_proxmox_has_no_such_name(lab: Synced) -> None:
     refused(lab, "pve.invalid", "Check the host")
 
 
-def test_proxmox_with_a_certificate_that_is_not_trusted(lab: Synced) -> None:
-    set_up(lab, lambda: endpoint_of(lab).update(verify_ssl=True))
+def test_scenario_49_proxmox_with_a_certificate_that_is_not_trusted(lab: Synced) -> None:
+    """Scenario 49: nothing need be set for that."""
+    set_up(lab, lambda: endpoint_of(lab).pop("verify_ssl"))
     refused(lab, "certificate", "not trusted", "/etc/pve/pve-root-ca.pem")
 
 

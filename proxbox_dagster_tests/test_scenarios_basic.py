@@ -63,6 +63,11 @@ def test_scenarios_3_4_volatile_values_and_other_valid_spellings_write_nothing(s
     assert not any(report.failed for report in lab.reports().values())
 
 
+def values(lab: Synced) -> list[tuple[str, str, str]]:
+    """The last run's changes as (field, before, after)."""
+    return [(item.field, item.before, item.after) for report in lab.reports().values() for item in report.changes]
+
+
 # -- one thing changed --------------------------------------------------------------------------------------------
 
 
@@ -70,12 +75,13 @@ def test_scenarios_5_46_one_field_is_one_patch_of_that_field_named_beforehand(la
     before = lab.vm(101)
     lab.clusters["small"].set_config("qemu", 101, "memory", 16384)
     lab.run(endpoints=SMALL, dry_run=True)
-    planned = lab.changes()
+    planned, named = lab.changes(), values(lab)
     assert lab.written() == []
     assert lab.writing_requests() == []
+    assert named == [("memory", "8192", "16384")]
     assert planned == [("virtual_machines", "db01 (qemu/101)", "update", "memory")]
     lab.run(endpoints=SMALL)
-    assert lab.changes() == planned
+    assert (lab.changes(), values(lab)) == (planned, named)
     assert [(entry.object_id, entry.fields) for entry in lab.written()] == [(before["id"], {"memory": (8192, 16384)})]
     patches = [request for request in lab.writing_requests() if request[0] == "PATCH"]
     assert [path for _, path, _ in patches] == [f"/api/{VMS}/"]

@@ -173,8 +173,18 @@ def test_scenario_12_without_quorum_or_with_a_node_lost_mid_read_no_class_remove
         assert gone(result) == {}, node
         assert losses(lab.written()) == [], node
         assert f"node {node} could not be reached while it was read" in warnings(result)
-    undo()
     simulator.faults.clear()
+    cluster.node_unresolved("pve2")
+    cluster.network_waits("pve1", [])
+    result = lab.watched()
+    assert gone(result) == {}
+    assert losses(lab.written()) == []
+    assert "node pve2 could not be reached while it was read" in warnings(result)
+    skipped = [skip.reason for skip in lab.reports()["small", "interfaces"].skips]
+    assert any(reason.startswith("node pve1 has changes of its network that are not applied") for reason in skipped)
+    undo()
+    cluster.nodes["pve2"].resolves = True
+    cluster.network_waits("pve1", None)
     lab.run()
     assert lab.written() == []
 

@@ -175,6 +175,15 @@ def test_the_cluster_address_is_primary_before_the_one_with_the_gateway() -> Non
     assert built(pve1=rows)["node_primary_addresses"].rows == []
 
 
+def test_a_node_whose_address_the_cluster_does_not_tell_keeps_its_primary_one() -> None:
+    made = source(pve1=[{"iface": "a", "type": "eth", "cidr": "203.0.113.1/24", "gateway": "203.0.113.254"}])
+    read = made.inputs()
+    status = fetched("cluster_status", [{**row, "ip": None} for row in read["cluster_status"].rows])
+    [row] = one(build({**read, "cluster_status": status}, CONTEXT), "node_primary_addresses").rows
+    assert "primary_ip4" not in row.values
+    assert row.initial["primary_ip4"].key[1] == "203.0.113.1", "where NetBox has none"
+
+
 def test_odd_addresses() -> None:
     rows = [
         {"iface": "a", "type": "eth", "address": "nonsense"},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 from typing import Any, Final
 
 import requests
+from proxmoxer.backends.https import JsonSerializer
 from proxmoxer.core import AuthenticationError, ResourceException
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
@@ -18,6 +20,7 @@ from .errors import (
     CertificateNotTrusted,
     NoAnswer,
     NodeUnreachable,
+    NotApplied,
     NotProxmox,
     PermissionDenied,
     ProxmoxError,
@@ -28,7 +31,26 @@ from .grants import grant
 _NODE = re.compile(r"/?nodes/([^/?]+)/.+")
 _GATEWAY: Final = frozenset({408, 429, 502, 503, 504})
 _PEER: Final = frozenset({595, 596, 597, 598, 599})
+_LOST: Final = re.compile(r"hostname lookup '([^']*)' failed.*", re.DOTALL)
+"""What a 500 says where the node that answers has no address of the one in the path."""
 _CODE = re.compile(r"code: ([0-9]{3})")
+
+
+class Serializer(JsonSerializer):
+    """Proxmoxer's own drops what stands beside the data, and with it that the data are not those in force."""
+
+    def loads(self, response: requests.Response) -> Any:
+        """The ``data`` of an answer. Raises :class:`NotApplied`, and KeyError or TypeError as proxmoxer's does."""
+        try:
+            document = json.loads(response.content.decode("utf-8"))
+        except (UnicodeDecodeError, ValueError):
+            return {"errors": response.content}
+        if "changes" in document:  # of /nodes/{node}/network, while there is an interfaces.new
+            raise NotApplied(
+                "has changes of its network that are not applied, and Proxmox shows those instead of what is in force: "
+                "its interfaces and addresses stay in NetBox as they are; apply or revert them (System > Network)"
+            )
+        return document["data"]
 
 
 def checked(value: Any, expect: type | None, host: str, path: str) -> Any:
@@ -82,7 +104,8 @@ def _refused(error: ResourceException, who: Credentials, host: str, path: str) -
         return AuthenticationFailed(_wrong_credentials(who, host), **place)
     if status == 403:
         return _denied(reason, who, place)
-    if status in _PEER and (match := _NODE.fullmatch(path)):
+    lost = _LOST.fullmatch(reason) if status == 500 else None
+    if (match := _NODE.fullmatch(path)) and (status in _PEER or (lost and lost[1] == match[1])):
         message = f"node {match[1]} is out of reach of {host} ({status} {reason}); its data is not observed."
         return NodeUnreachable(message, node=match[1], **place)
     if status in _GATEWAY or status in _PEER:

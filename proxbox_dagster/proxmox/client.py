@@ -19,7 +19,7 @@ from tenacity.stop import stop_after_attempt, stop_before_delay
 
 from ..connections import Connections
 from ..settings import EndpointSettings
-from .answers import checked, translated
+from .answers import Serializer, checked, translated
 from .credentials import Credentials
 from .errors import (
     AuthenticationFailed,
@@ -210,6 +210,7 @@ class ProxmoxClient:
             proxies={"https": "", "http": ""} if _is_loopback(host) else None,
             **secret,
         )
+        api._store["serializer"] = Serializer()
         session = api._store["session"]
         if _is_loopback(host):
             session.trust_env = False

@@ -65,8 +65,12 @@ class BadAnswer(ProxmoxError):
     """An answer with status 200 that cannot be used: cut off, no ``data``, or of the wrong type."""
 
 
+class NotApplied(ProxmoxError):
+    """What Proxmox shows is not in force: somebody has edited a node's network, and neither applied nor reverted it."""
+
+
 class NodeUnreachable(ProxmoxError):
-    """The node that answers could not reach the node that was asked for (status 595, 596)."""
+    """The node that answers could not reach the node that was asked for (status 595, 596), or does not know where."""
 
     def __init__(self, message: str, *, node: str = "", host: str = "", path: str = "", status: int | None = None):
         super().__init__(message, host=host, path=path, status=status)

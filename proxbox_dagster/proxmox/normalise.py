@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..facts import UNOBSERVED, Gap, GapKind, guest_key
-from .errors import NodeUnreachable, PermissionDenied, ProxmoxError
+from .errors import NodeUnreachable, NotApplied, PermissionDenied, ProxmoxError
 from .parse import ParseProblem
 from .parse.values import to_bool, to_float, to_int, to_str
 from .sources import SOURCES
@@ -115,4 +115,6 @@ def failed_gap(place: Place, error: ProxmoxError) -> Gap:
     """The gap that a failed read leaves."""
     if isinstance(error, NodeUnreachable):
         return Gap(*place, GapKind.OFFLINE, str(error))
+    if isinstance(error, NotApplied):
+        return Gap(*place, GapKind.PENDING, f"{' '.join(place)} {error}")
     return Gap(*place, GapKind.PERMISSION if isinstance(error, PermissionDenied) else GapKind.FAILED, str(error))

@@ -235,9 +235,12 @@ def _primary_addresses(view: _View, chosen: Mapping[str, list[NodeAddress]]) -> 
     for node in view.nodes:
         best = primaries(chosen.get(node, ()), cluster.get(node))
         if best:
-            values: dict[str, Any] = dict(zip(DEVICE.identity, device_ref(context, node).key, strict=True))
-            values |= {f"primary_ip{family}": address_ref(context, item.host) for family, item in best.items()}
-            desired.rows.append(Row(values, node, context.link(f"node/{node}")))
+            identity: dict[str, Any] = dict(zip(DEVICE.identity, device_ref(context, node).key, strict=True))
+            found = {f"primary_ip{family}": address_ref(context, item.host) for family, item in best.items()}
+            # A cluster that has lost the address of a node for a while is no reason to prefer another one.
+            known = cluster.get(node) is not None or len(cluster) == 1
+            values, initial = ({**identity, **found}, {}) if known else (identity, found)
+            desired.rows.append(Row(values, node, context.link(f"node/{node}"), initial))
     return desired
 
 

@@ -172,6 +172,7 @@ class Lab:
             for line in endpoint["stages"]:
                 outcomes = ("created", "updated", "unchanged", "skipped", "failed")
                 assert line["seen"] == sum(line[name] for name in outcomes), line
+                assert not (endpoint["ok"] and line["failed"]), line
         return result
 
     def good_sync(self, **order: Any) -> dict[str, Any]:

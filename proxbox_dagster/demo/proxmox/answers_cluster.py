@@ -35,7 +35,7 @@ def status(call: Call) -> list[dict[str, Any]]:
             "online": int(node.online),
             "level": node.level if node.broadcasting else "",
         }
-        | ({"ip": node.ip} if node.ip is not None else {})
+        | ({"ip": node.ip} if node.ip is not None and node.resolves else {})
         for node in call.ordered(cluster.nodes.values())
     ]
     if cluster.standalone:
@@ -285,6 +285,9 @@ def ha_status(call: Call) -> list[dict[str, Any]]:
     for node in cluster.nodes.values():
         state = "idle" if node.online else "old timestamp - dead?"
         rows.append({"id": f"lrm:{node.name}", "type": "lrm", "node": node.name, "status": f"{node.name} ({state})"})
+    for name in cluster.ha_strangers:
+        text = f"{name} (unable to read lrm status)"
+        rows.append({"id": f"lrm:{name}", "type": "lrm", "node": name, "status": text})
     for sid in cluster.ha_resources:
         guest = cluster.guests.get(int(sid.split(":")[1]))
         if guest is not None:

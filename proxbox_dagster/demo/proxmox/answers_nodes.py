@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from .answers_cluster import node_row, node_version
@@ -9,9 +10,12 @@ from .call import Call, Rows
 from .errors import bad_parameters
 from .figures import node_figures
 from .spelling import flipped
-from .state import Task
+from .state import Node, Task
 
 _BRIDGES = ("bridge", "OVSBridge")
+_INTERFACES = "/etc/network/interfaces"
+_TOLD = frozenset({"iface", "type", "method", "method6", "families", "active", "exists", "autostart", "priority"})
+"""Keys of an interface's row that are no line of the file, or its first ones."""
 
 
 def nodes(call: Call) -> list[dict[str, Any]]:
@@ -48,12 +52,16 @@ def status(call: Call) -> dict[str, Any]:
     }
 
 
-def network(call: Call) -> list[dict[str, Any]]:
-    """The interfaces; bridges only for a caller who may see the local network."""
+def network(call: Call) -> list[dict[str, Any]] | Rows:
+    """The interfaces; bridges only for a caller who may see the local network.
+
+    While a changed configuration waits to be applied (``interfaces.new``), the rows are of that one, and what it
+    changes stands beside them.
+    """
     node = call.node()
     wanted = call.params.get("type")
     rows = []
-    for row in node.network:
+    for row in node.configured:
         kind = row["type"]
         if wanted == "any_bridge" or wanted == "any_local_bridge":
             if kind not in _BRIDGES:
@@ -63,7 +71,26 @@ def network(call: Call) -> list[dict[str, Any]]:
         if kind in _BRIDGES and not _may_see_bridge(call, row["iface"]):
             continue
         rows.append(_interface(call, row))
-    return call.ordered(rows)
+    listed = call.ordered(rows)
+    return listed if node.network_new is None else Rows(listed, {"changes": network_diff(node)})
+
+
+def network_diff(node: Node) -> str:
+    """What ``diff -u`` says of the file in use and the one that waits."""
+    old, new = (_file_lines(rows) for rows in (node.network, node.configured))
+    return "".join(difflib.unified_diff(old, new, _INTERFACES, f"{_INTERFACES}.new"))
+
+
+def _file_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """The interfaces file, as far as a difference shows."""
+    lines: list[str] = []
+    for row in rows:
+        lines += [f"auto {row['iface']}\n"] if row.get("autostart") else []
+        lines.append(f"iface {row['iface']} inet {row.get('method', 'manual')}\n")
+        named = ((key.replace("_", "-"), value) for key, value in sorted(row.items()) if key not in _TOLD)
+        lines += [f"\t{key} {str(value).strip()}\n" for key, value in named]
+        lines.append("\n")
+    return lines
 
 
 def _may_see_bridge(call: Call, name: str) -> bool:
@@ -87,7 +114,7 @@ def _interface(call: Call, row: dict[str, Any]) -> dict[str, Any]:
 def network_interface(call: Call) -> dict[str, Any]:
     node = call.node()
     call.require(f"/nodes/{node.name}", "Sys.Audit")
-    for row in node.network:
+    for row in node.configured:
         if row["iface"] == call.params["iface"]:
             return {key: value for key, value in _interface(call, row).items() if key != "iface"}
     raise bad_parameters(iface="interface does not exist")
@@ -106,7 +133,7 @@ def tasks(call: Call) -> Rows:
         and (audit or task.user == call.user)
         and _wanted(call, task)
     ]
-    return Rows([task_row(task) for task in found[start : start + limit]], len(found))
+    return Rows([task_row(task) for task in found[start : start + limit]], {"total": len(found)})
 
 
 def _wanted(call: Call, task: Task) -> bool:

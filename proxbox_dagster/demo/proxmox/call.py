@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 @dataclass
 class Rows:
-    """An answer with a ``total`` beside its ``data``."""
+    """An answer with something beside its ``data``: the ``total`` of a list in parts, the ``changes`` that wait."""
 
     data: list[Any]
-    total: int
+    beside: dict[str, Any]
 
 
 @dataclass

@@ -160,6 +160,18 @@ class Changes:
         with self.lock:
             self.nodes[name].online = self.nodes[name].broadcasting = True
 
+    def node_unresolved(self, name: str) -> None:
+        """The others have lost the address of this node, and no name server knows it; it goes on broadcasting."""
+        with self.lock:
+            self.nodes[name].resolves = False
+
+    def network_waits(self, name: str, rows: list[dict[str, Any]] | None) -> None:
+        """Somebody has edited the node's network and not applied it: ``rows`` are its interfaces then; None: applied
+        or thrown away.
+        """
+        with self.lock:
+            self.nodes[name].network_new = rows
+
     def quorum_lost(self) -> None:
         """The cluster has no quorum, whatever the number of members that are online (votes, or a split just now)."""
         with self.lock:

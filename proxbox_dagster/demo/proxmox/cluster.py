@@ -21,7 +21,8 @@ class Cluster(Changes, JobChanges):
     Read and change it under ``lock`` while a simulator serves it; the methods that change it take the lock themselves.
     ``guests`` is by VMID, ``backups`` by storage, ``tasks`` by node with the newest first. ``order_seed`` fixes the
     order of rows (None: as stored), ``churned`` counts the changes of volatile values, ``spelling_seed`` chooses
-    another spelling of equal values (None: as stored).
+    another spelling of equal values (None: as stored). ``ha_strangers`` are names in the state of the HA manager that
+    are no node's; the empty one was seen.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Cluster(Changes, JobChanges):
     backup_jobs: dict[str, BackupJob] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     ha_resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ha_strangers: list[str] = field(default_factory=list)
     acl: Acl = field(default_factory=Acl)
     config_version: int = 4
     now: int = 1_766_000_000

@@ -242,15 +242,18 @@ class ProxmoxSimulator:
                 raise not_implemented(method, path)
             endpoint, on_path = found
             if "node" in on_path:
-                self._reach(on_path["node"])
+                self._reach(on_path["node"], local)
             answer = self._ask(endpoint, on_path, query, user, local)
             return wire.body(answer, self._random)
 
-    def _reach(self, name: str) -> None:
+    def _reach(self, name: str, local: Node) -> None:
         """Raises PveError where the answering node could not hand the request on to node ``name``."""
         node = self.cluster.nodes.get(name)
         if node is None:
             raise died(f"no such cluster node '{name}'")
+        if not node.resolves and node is not local:
+            why = f"failed to get address info for: {name}: Name or service not known"
+            raise died(f"hostname lookup '{name}' failed - {why}")
         if not node.online:
             raise ProxyError(595, "No route to host")
 

@@ -109,7 +109,9 @@ class Guest:
 class Node:
     """A member of the cluster. ``network`` are rows as /nodes/{node}/network gives them.
 
-    ``broadcasting`` is false once the node has been silent so long that its last values have expired.
+    ``network_new`` are those of a configuration that waits to be applied (``/etc/network/interfaces.new``).
+    ``broadcasting`` is false once the node has been silent so long that its last values have expired. A node that does
+    not ``resolve`` is known to the others by name only: they cannot hand requests on to it.
     """
 
     name: str
@@ -124,8 +126,15 @@ class Node:
     memory: int = 64 * GIB
     disk: int = 100 * GIB
     network: list[dict[str, Any]] = field(default_factory=list)
+    network_new: list[dict[str, Any]] | None = None
+    resolves: bool = True
     fingerprint: str = ""
     started: int = 0
+
+    @property
+    def configured(self) -> list[dict[str, Any]]:
+        """The interfaces as Proxmox lists them: those that wait, where some do."""
+        return self.network if self.network_new is None else self.network_new
 
     @property
     def release(self) -> str:

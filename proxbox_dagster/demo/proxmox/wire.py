@@ -34,9 +34,7 @@ def scrambled(value: Any, rng: random.Random) -> Any:
 
 def body(value: Any, rng: random.Random) -> bytes:
     """The body of a 200."""
-    document: dict[str, Any] = (
-        {"data": value.data, "total": value.total} if isinstance(value, Rows) else {"data": value}
-    )
+    document: dict[str, Any] = {"data": value.data, **value.beside} if isinstance(value, Rows) else {"data": value}
     return json.dumps(scrambled(document, rng), ensure_ascii=False, separators=(",", ":")).encode()
 
 
