@@ -111,7 +111,8 @@ def attention(report: ClassReport) -> list[str]:
     if report.conflicts:
         first_conflict = report.conflicts[0]
         lines.append(
-            f"{len(report.conflicts)} fields changed by hand and kept ({first_conflict.label}: {first_conflict.field})"
+            f"{len(report.conflicts)} field{'s' if len(report.conflicts) > 1 else ''} changed by hand and kept "
+            f"({first_conflict.label}: {first_conflict.field})"
         )
     lines += [f"not observed: {where}: {reason}" for reason, where in grouped_gaps(report.gaps)]
     if report.waiting:
