@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from proxbox_dagster.netbox.spec import Desired, Kind, ModelSpec, Ownership, Row
+from proxbox_dagster.netbox.spec import Desired, ModelSpec, Ownership, Ref, Row
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.stages.stage import Stage
 
@@ -62,7 +62,11 @@ def read_ahead(
     none has to, all keys are looked up, those of one path together: each step's own short questions would else take
     turns with the long reads of this thread, each of them after a wait.
     """
-    asking = [stage for stage in stages if any(_is_asked_for(item.spec) for item in stage.classes(plugin=plugin))]
+    asking = [
+        stage
+        for stage in stages
+        if any(item.spec.ownership is Ownership.SHARED for item in stage.classes(plugin=plugin))
+    ]
     for stage in [*stages, None]:
         if asking and (stage is None or all(is_read(other) for other in asking)):
             _look_up_all(state, asking, desired_of)
@@ -77,16 +81,17 @@ def _look_up_all(state: NetBoxState, stages: Iterable[Stage], desired_of: Callab
     for stage in stages:
         with suppress(Exception):  # told by the step that needs it
             for desired in desired_of(stage):
-                if _is_asked_for(desired.object_class.spec):
+                if desired.object_class.spec.ownership is Ownership.SHARED:
                     rows.setdefault(desired.object_class.spec.name, []).extend(desired.rows)
     for name, wanted in rows.items():
-        state.load_shared(state.specs[name], wanted)
+        spec = state.specs[name]
+        state.load_shared(spec, [row for row in wanted if _has_parents(state, spec, row)])
 
 
-def _is_asked_for(spec: ModelSpec) -> bool:
-    """Whether rows are looked up by a key that tells all by itself: what it refers to may be still to be made."""
-    refers = any(spec.by_name[name].kind is Kind.REF for name in spec.identity)
-    return spec.ownership is Ownership.SHARED and not refers
+def _has_parents(state: NetBoxState, spec: ModelSpec, row: Row) -> bool:
+    """Whether NetBox has what a row's key refers to. Else a step may be about to make it."""
+    values = [row.values[name] for name in spec.identity]
+    return all(isinstance(state.resolve(value), int) for value in values if isinstance(value, Ref))
 
 
 def task_cursor(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:

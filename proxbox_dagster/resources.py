@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, PrivateAttr, ValidationError
 
+from proxbox_dagster import early
 from proxbox_dagster.jobs import QUICK_UPDATE, SYNC_GUESTS
 from proxbox_dagster.run import EndpointRun, RunOptions
 from proxbox_dagster.scope import Scope
@@ -76,7 +77,10 @@ class ProxboxResource(dg.ConfigurableResource):
         Raises :class:`SettingsError`, and :class:`dagster.Failure` for a run config that makes no sense.
         """
         if endpoint not in self._runs:
-            made = EndpointRun(load_settings(), endpoint, run_id, self.options(), log.warning)
+            options = self.options()
+            made = early.claim(endpoint, run_id, options, log.warning) or EndpointRun(
+                load_settings(), endpoint, run_id, options, log.warning
+            )
             if self._job == SYNC_GUESTS and not self.vmids:
                 raise dg.Failure(
                     f"{SYNC_GUESTS} syncs single guests: give their VMIDs in the launchpad, as in "

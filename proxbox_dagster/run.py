@@ -83,13 +83,15 @@ class EndpointRun:
         self.run_id = run_id
         self.reports: dict[str, ClassReport] = {}
         self.concurrency = options.concurrency or self.file.concurrency
-        self._warn = warn
+        self.warn = warn
         self._versions: dict[str, str] = {}
         self._lock = threading.Lock()
         self._lock_endpoint = EndpointLock(self.connection.url, endpoint)
         self._told: set[str] = set()
         self._checked = False
         self._cursor_set = False
+        self._looks_ahead = False
+        self._cursor_lock = threading.Lock()
         self.braked = False
         """Set once the brake has stopped a removal: no further class removes anything in this run."""
         self.cancelled = False
@@ -173,8 +175,9 @@ class EndpointRun:
         Only in a run over everything: a narrowed one reads so little that it asks when it knows what for. What fails
         here is tried again, and told, where it is needed. Raises :class:`NetBoxError` where NetBox is not fit.
         """
-        if not self.options.scope.is_full:
+        if not self.options.scope.is_full or self._looks_ahead:
             return
+        self._looks_ahead = True
         wanted = [stage for stage in stages.STAGES if stage.name in names]
         state = self.state
 
@@ -186,24 +189,25 @@ class EndpointRun:
     def _set_task_cursor(self) -> None:
         """Tasks that NetBox has already are not fetched again, so that a run's cost does not grow with history."""
         spec = self.state.specs.get("task_history")
-        if spec is None or self._cursor_set:
-            return
-        self._cursor_set = True
-        self.state.load(spec)
-        self.proxmox.cursor = task_cursor(self.state.rows(spec))
+        with self._cursor_lock:
+            if spec is None or self._cursor_set:
+                return
+            self.state.load(spec)
+            self.proxmox.cursor = task_cursor(self.state.rows(spec))
+            self._cursor_set = True
 
     @cached_property
     def netbox(self) -> NetBoxClient:
         """The client, once NetBox and its plugin are found fit. Raises :class:`NetBoxError`."""
 
         def trouble(text: str) -> None:
-            self._warn(text)
+            self.warn(text)
             tell(Progress(self.endpoint.name, trouble=text))
 
         client = NetBoxClient(self.connection, self.run_id, trouble)
         client.check(plugin=self.file.plugin)
         if notice := stages.left_out(plugin=self.file.plugin):
-            self._warn(notice)
+            self.warn(notice)
         return client
 
     @cached_property
@@ -319,7 +323,7 @@ class EndpointRun:
         desired.coverage = Coverage(reason=reason, gap=True)
         if reason not in self._told:
             self._told.add(reason)
-            self._warn(reason)
+            self.warn(reason)
 
     def _netbox_costs(self) -> tuple[int, int]:
         """Requests to NetBox and rows read or written by this run until now."""

@@ -6,17 +6,19 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dagster as dg
 
+from proxbox_dagster import early
 from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.failures import CANCELLED, words_of
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
 from proxbox_dagster.progress import Progress, watch
 from proxbox_dagster.report import ClassReport
+from proxbox_dagster.run import RunOptions
 from proxbox_dagster.settings import Settings, SettingsError, load_settings
 from proxbox_dagster.stages import STAGES, left_out
 
@@ -64,23 +66,42 @@ def sync_endpoints(order: Order, audience: Audience) -> dict[str, Any]:
     for name in names:
         settings.endpoint(name)  # unknown names and missing secrets, before anything is contacted
     settings.netbox_connection()
-    definitions = build_definitions(settings)
-    job = definitions.resolve_job_def(FULL_UPDATE)
-    selection = _selection(order, settings)
+    run_ids = {name: str(uuid.uuid4()) for name in names}
     results: dict[str, Any] = {}
     cancelled = False
-    if notice := left_out(plugin=settings.require().plugin):
-        audience.notice(notice)
-    with _instance(order) as instance:
-        for name in names:
-            audience.endpoint_started(name)
-            results[name], cancelled = _sync_one(job, instance, name, order, selection, audience)
-            audience.endpoint_ended(name, results[name])
-            if cancelled:
-                break
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_reading_early(order, settings, names[0], run_ids[names[0]]))
+            job = build_definitions(settings).resolve_job_def(FULL_UPDATE)
+            selection = _selection(order, settings)
+            if notice := left_out(plugin=settings.require().plugin):
+                audience.notice(notice)
+            instance = stack.enter_context(_instance(order))
+            for name in names:
+                audience.endpoint_started(name)
+                with _reading_early(order, settings, name, run_ids[name]):
+                    results[name], cancelled = _sync_one(job, instance, name, run_ids[name], order, selection, audience)
+                audience.endpoint_ended(name, results[name])
+                if cancelled:
+                    break
+    except KeyboardInterrupt:  # between two runs, or before the first
+        cancelled = True
+        name = next((name for name in names if name not in results), names[-1])
+        results.setdefault(name, _told(run_ids[name], False, {}, [CANCELLED]))
     ok = not cancelled and all(result["ok"] for result in results.values())
     told = {"ok": ok, "dry_run": order.dry_run, "endpoints": results}
     return {**told, "cancelled": True} if cancelled else told
+
+
+@contextmanager
+def _reading_early(order: Order, settings: Settings, endpoint: str, run_id: str) -> Iterator[None]:
+    """Have a run over the whole endpoint read while Dagster sets itself up."""
+    if not order.stages and not order.vmids:
+        early.begin(settings, endpoint, run_id, RunOptions(dry_run=order.dry_run, override_brake=order.override_brake))
+    try:
+        yield
+    finally:
+        early.end(endpoint, run_id)
 
 
 def _selection(order: Order, settings: Settings) -> list[dg.AssetKey] | None:
@@ -115,13 +136,13 @@ def _sync_one(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
     endpoint: str,
+    run_id: str,
     order: Order,
     selection: list[dg.AssetKey] | None,
     audience: Audience,
 ) -> tuple[dict[str, Any], bool]:
     """The endpoint's part of the ``--json`` object, and whether the run was cancelled."""
     reports: dict[str, ClassReport] = {}
-    run_id = str(uuid.uuid4())
     told = float("-inf")
 
     def collect(step: Progress) -> None:
@@ -167,16 +188,20 @@ def _sync_one(
         ok = result.success and not any(report.failed for report in reports.values())
         errors = _errors(result, reports)
         cancelled = _was_cancelled(result)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before the first step or after the last
         cancelled = True
     finally:
         stop()
     if cancelled:
         _report_canceled(instance, run_id)
         errors = errors or [CANCELLED]
+    return _told(run_id, ok, reports, errors), cancelled
+
+
+def _told(run_id: str, ok: bool, reports: dict[str, ClassReport], errors: list[str]) -> dict[str, Any]:
     lines = [report.line() for report in reports.values()]
     warnings = [f"{report.object_class}: {line}" for report in reports.values() for line in report.warnings]
-    return {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings}, cancelled
+    return {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings}
 
 
 def _report_canceling(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -56,6 +56,23 @@ def run_of(home: Path, run_id: str) -> tuple[dg.DagsterRun, list[dict[str, Any]]
         return run, found
 
 
+def until_started(home: Path, known: set[str]) -> None:
+    """Wait until Dagster has started a run that is not among these: both servers are read before."""
+    deadline = time.monotonic() + 240
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        while time.monotonic() < deadline:
+            started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+            if any(run.run_id not in known for run in started):
+                return
+            threading.Event().wait(0.02)
+    raise AssertionError("no run was started")
+
+
+def runs_of(home: Path) -> set[str]:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return {run.run_id for run in instance.get_runs()}
+
+
 def _in_a_write(lab: History, reached: threading.Event) -> None:
     """Two lists are under way on threads of their own: the longest wait, for they may still be answered."""
     never = threading.Event()
@@ -89,8 +106,10 @@ def test_a_cancelled_command_ends_at_once_with_its_counts_and_is_resumed(
     lab.begin()
     reached = threading.Event()
     arrange(lab, reached)
+    known = runs_of(home)
     with Command(lab.folder, "sync", "--json", DAGSTER_HOME=str(home)) as command:
         assert reached.wait(240), command.errors()
+        until_started(home, known)
         started = time.monotonic()
         command.send(number)
         assert command.wait(60) == 130, command.errors()
@@ -125,11 +144,13 @@ def test_a_long_read_of_proxmox_is_cancelled_at_once(lab: History, home: Path) -
     simulator = lab.simulators["small"]
     simulator.reset_counters()
     fault = simulator.faults.add("config$", delay=25)
+    known = runs_of(home)
     with Command(lab.folder, "sync", "--json", DAGSTER_HOME=str(home)) as command:
         deadline = time.monotonic() + 240
         while not fault.struck and time.monotonic() < deadline:
             threading.Event().wait(0.02)
         assert fault.struck
+        until_started(home, known)
         started = time.monotonic()
         command.send(signal.SIGINT)
         assert command.wait(60) == 130, command.errors()

@@ -1,0 +1,100 @@
+"""A run that reads before Dagster is ready for it: who gets it, what it tells, and that none is left over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from proxbox_dagster import early, sync
+from proxbox_dagster.lock import EndpointBusy
+from proxbox_dagster.run import EndpointRun, RunOptions
+from proxbox_dagster.terminal import Terminal
+from proxbox_dagster_tests.support.graph import two_endpoints
+
+RUN = "11111111-2222-3333-4444-555555555555"
+
+
+class Seen:
+    """What was asked of the runs."""
+
+    def __init__(self) -> None:
+        self.prefetched = threading.Event()
+        self.closed: list[EndpointRun] = []
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
+    """Runs that touch no server."""
+    seen = Seen()
+    for name in ("AMS1", "LAB", "NETBOX"):
+        monkeypatch.setenv(f"TEST_{name}_TOKEN", "secret")
+    monkeypatch.setattr(EndpointRun, "hold", lambda run: run.warn("held"))
+    monkeypatch.setattr(EndpointRun, "look_ahead", lambda _run, _names: None)
+    monkeypatch.setattr(EndpointRun, "prefetch", lambda _run, _names: seen.prefetched.set())
+    monkeypatch.setattr(EndpointRun, "close", lambda run: seen.closed.append(run))
+    yield seen
+    assert not early._begun, "a run was left over"
+
+
+def begin(options: RunOptions | None = None) -> None:
+    early.begin(two_endpoints(), "ams1", RUN, options or RunOptions())
+
+
+def test_it_is_claimed_once_with_what_it_had_to_say(seen: Seen) -> None:
+    begin()
+    begin()  # the same run, not another
+    said: list[str] = []
+    run = early.claim("ams1", RUN, RunOptions(), said.append)
+    assert run is not None
+    assert said == ["held"]
+    run.warn("later")
+    assert said == ["held", "later"]
+    assert seen.prefetched.wait(30)
+    assert early.claim("ams1", RUN, RunOptions(), said.append) is None
+    assert not seen.closed
+
+
+def test_another_run_or_endpoint_does_not_get_it(seen: Seen) -> None:
+    begin()
+    assert early.claim("lab", RUN, RunOptions(), print) is None
+    assert early.claim("ams1", "another", RunOptions(), print) is None
+    early.end("ams1", RUN)
+    early.end("ams1", RUN)
+    assert len(seen.closed) == 1
+
+
+def test_a_run_that_was_begun_with_other_options_is_closed(seen: Seen) -> None:
+    begin(RunOptions(dry_run=True))
+    assert early.claim("ams1", RUN, RunOptions(), print) is None
+    assert len(seen.closed) == 1
+
+
+def test_what_kept_it_from_beginning_is_told_to_who_claims_it(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(_run: EndpointRun) -> None:
+        raise EndpointBusy("another run has it")
+
+    monkeypatch.setattr(EndpointRun, "hold", busy)
+    begin()
+    with pytest.raises(EndpointBusy, match="another run has it"):
+        early.claim("ams1", RUN, RunOptions(), print)
+    assert len(seen.closed) == 1
+    assert not seen.prefetched.is_set()
+
+
+def test_a_command_that_is_interrupted_before_its_first_run_tells_so(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_settings: Any) -> None:
+        raise KeyboardInterrupt
+
+    settings = two_endpoints()
+    monkeypatch.setattr(sync, "load_settings", lambda: settings)
+    monkeypatch.setattr(sync, "build_definitions", interrupted)
+    result = sync.sync_endpoints(sync.Order(), Terminal(Console(), quiet=True))
+    assert (result["ok"], result["cancelled"]) == (False, True)
+    assert [endpoint["errors"] for endpoint in result["endpoints"].values()] == [["the run was cancelled"]]
+    assert len(seen.closed) == 1
