@@ -1,4 +1,4 @@
-"""What deploy/ ships: records in a real PostgreSQL shared by two processes, and files that their readers accept."""
+"""What deploy/ ships: records in a real PostgreSQL that processes share, and files that their readers accept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._grpc.client import DagsterGrpcClient
 from dagster_k8s import K8sRunLauncher
 
 from proxbox_dagster.assembly import build_definitions
+from proxbox_dagster.demo.ports import free_port
+from proxbox_dagster.failures import words_of
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import class_key
-from proxbox_dagster_tests.support.dagster_server import POSTGRES, records_in_postgres
+from proxbox_dagster_tests.support.dagster_server import POSTGRES, records_in_postgres, until
 from proxbox_dagster_tests.support.fake_run import FakeWorld
 from proxbox_dagster_tests.support.graph import two_endpoints
+from proxbox_dagster_tests.support.workspace import Workspace
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 
@@ -73,6 +80,57 @@ def test_two_processes_share_their_records_in_postgresql(
     )
     assert other.returncode == 0, other.stderr
     assert json.loads(other.stdout.splitlines()[-1]) == [result.run_id, "SUCCESS", "lab", result.run_id]
+
+
+@contextmanager
+def code_server(name: str, settings: Path, home: Path) -> Iterator[dict[str, Any]]:
+    """``dagster api grpc`` with settings of its own; its entry of a workspace.yaml."""
+    port = free_port(4000)
+    log = settings.with_suffix(".log")
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "api", "grpc", "-h", "127.0.0.1", "-p", str(port)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "-m", "proxbox_dagster.definitions", "--location-name", name],
+            env={**os.environ, "DAGSTER_HOME": str(home), "PROXBOX_CONFIG": str(settings)},
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        client = DagsterGrpcClient(port=port, host="127.0.0.1")
+        until(lambda: process.poll() is not None or client.health_check_query() == "SERVING", f"the code server {name}")
+        assert process.poll() is None, log.read_text()
+        yield {"grpc_server": {"host": "127.0.0.1", "port": port, "location_name": name}}
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.filterwarnings("ignore:Found .* nodes for some asset keys in multiple code locations")
+def test_two_code_locations_share_a_database_and_each_goes_by_its_own_settings(database: None, tmp_path: Path) -> None:
+    """Two teams on one Dagster. The secrets are set nowhere, so that each run tells whose settings it has read."""
+    shutil.copy(POSTGRES, tmp_path / "dagster.yaml")
+    teams = {"team_a": "ams1", "team_b": "lab"}
+    with ExitStack() as stack:
+        entries = []
+        for team, endpoint in teams.items():
+            told = two_endpoints().require().model_dump(mode="json", exclude_unset=True)
+            told["endpoints"] = [item for item in told["endpoints"] if item["name"] == endpoint]
+            settings = tmp_path / f"{team}.yaml"
+            settings.write_text(yaml.safe_dump(told))
+            entries.append(stack.enter_context(code_server(team, settings, tmp_path)))
+        places = tmp_path / "workspace.yaml"
+        places.write_text(yaml.safe_dump({"load_from": entries}))
+        instance = stack.enter_context(dg.DagsterInstance.from_config(str(tmp_path)))
+        process = stack.enter_context(WorkspaceProcessContext(instance, WorkspaceFileTarget([str(places)])))
+        both = Workspace(instance, process)
+        runs = {team: both.launch(FULL_UPDATE, endpoint, location=team) for team, endpoint in teams.items()}
+        both.dequeue()
+        until(lambda: both.status(*runs.values()) == ["FAILURE", "FAILURE"], "the end of both runs")
+        for team, endpoint in teams.items():
+            [failure] = instance.get_records_for_run(runs[team], of_type=dg.DagsterEventType.STEP_FAILURE).records
+            event = failure.event_log_entry.dagster_event
+            assert event is not None
+            assert f"TEST_{endpoint.upper()}_TOKEN" in words_of(event.step_failure_data)
 
 
 def test_the_postgresql_settings_differ_from_the_shipped_ones_in_the_storage_alone() -> None:

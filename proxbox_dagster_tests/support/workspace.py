@@ -70,9 +70,9 @@ class Workspace:
         [field] = answer.data.values()
         return field
 
-    def launch(self, job: str, endpoint: str, config: Mapping[str, Any] | None = None) -> str:
+    def launch(self, job: str, endpoint: str, config: Mapping[str, Any] | None = None, location: str = LOCATION) -> str:
         """Submit a run as the launchpad does, and give its id."""
-        selector = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__", "pipelineName": job}
+        selector = {"repositoryLocationName": location, "repositoryName": "__repository__", "pipelineName": job}
         tags = [{"key": "dagster/partition", "value": endpoint}]
         answer = self.ask(
             LAUNCH,
