@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pynetbox
 import pytest
+import redis
 import requests
 
 from proxbox_dagster.demo.netbox import NetBoxServer
@@ -84,6 +85,15 @@ def test_a_refused_request_is_read_before_it_is_answered(netbox: NetBoxServer) -
         connection.sendall(b"{}")
         assert connection.recv(4096).startswith(b"HTTP/1.1 403")
     assert not answered_early
+
+
+def test_redis_keeps_a_connection_after_an_error(netbox: NetBoxServer) -> None:
+    """rq asks for what fakeredis does not have; NetBox then failed after it had written."""
+    with redis.Redis.from_url(netbox._redis.tasks_url, single_connection_client=True) as client:
+        mine = client.client_id()
+        with pytest.raises(redis.ResponseError, match="unknown command"):
+            client.execute_command("NOSUCH")
+        assert client.client_id() == mine
 
 
 def test_a_token_that_may_not_write(netbox: NetBoxServer) -> None:
