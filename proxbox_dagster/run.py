@@ -361,9 +361,9 @@ class EndpointRun:
         """Before the first write of a full run: may the token do all that it may need?"""
         if self._checked:
             return
-        self._checked = True
         if self.options.scope.is_full:
             self._permitted.ask(self.netbox, self.concurrency.netbox_max_concurrent)
+        self._checked = True  # not after a refusal: with 'on_stage_failure: continue' the next stage asks again
 
     @cached_property
     def _permitted(self) -> Permitted:
