@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+from proxbox_dagster.netbox.limit import PATIENT
 from proxbox_dagster.netbox.spec import Desired, ModelSpec, Ownership, Ref, Row
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.stages.stage import Stage
@@ -39,9 +40,13 @@ def beside(work: Callable[[], None], meanwhile: Callable[[], None]) -> None:
 
 
 def ahead(read: Callable[[], None]) -> None:
-    """Begin to ``read`` in a thread of its own. What fails there is tried again, and told, where it is needed."""
+    """Begin to ``read`` in a thread of its own, after what anybody else asks NetBox for.
+
+    What fails there is tried again, and told, where it is needed.
+    """
 
     def quietly() -> None:
+        PATIENT.set(True)
         with suppress(Exception):
             read()
 

@@ -68,8 +68,13 @@ class RunStory:
             return f"not every object is accounted for in {', '.join(self.unaccounted)}"
         if total["failed"]:
             where = ", ".join(f"{line.object_class} ({line.counts['failed']})" for line in self.lines if line.failures)
-            return f"{total['failed']} objects failed: {where}"
+            return f"{some_failed(total['failed'])}: {where}"
         return result_line(total, dry_run=self.dry_run)
+
+
+def some_failed(count: int) -> str:
+    """The words for it."""
+    return f"{count} {'object' if count == 1 else 'objects'} failed"
 
 
 def totals(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

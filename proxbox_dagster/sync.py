@@ -21,6 +21,7 @@ from proxbox_dagster.report import ClassReport
 from proxbox_dagster.run import RunOptions
 from proxbox_dagster.settings import Settings, SettingsError, load_settings
 from proxbox_dagster.stages import STAGES, left_out
+from proxbox_dagster.summary_page import some_failed
 
 LOCATION_TAG, LOCATION = ".dagster/repository", "__repository__@proxbox_dagster"
 """By this tag Dagster's UI shows a run on its job's page; runs that the UI starts have it."""
@@ -233,6 +234,7 @@ def _errors(result: dg.ExecuteInProcessResult, reports: dict[str, ClassReport]) 
     lines: list[str] = []
     for report in reports.values():
         lines += [f"{report.object_class}: {item.label}: {item.reason}" for item in report.failures]
+    counted = some_failed(sum(report.failed for report in reports.values()))
     for event in result.all_events:
         if event.event_type is not dg.DagsterEventType.STEP_FAILURE:
             continue
@@ -240,6 +242,6 @@ def _errors(result: dg.ExecuteInProcessResult, reports: dict[str, ClassReport]) 
         if data.error_source is not None and data.error_source.value == "INTERRUPT":
             continue
         text = words_of(data)
-        if not text.startswith("not started:") and not (lines and "objects failed" in text):
+        if not text.startswith("not started:") and not (lines and text.startswith(counted)):
             lines.append(f"{event.step_key}: {text}")
     return list(dict.fromkeys(lines))

@@ -55,7 +55,7 @@ def test_failed_objects_are_named_with_their_reason() -> None:
     table = reasons_table([Skip("web01", "name is taken", Outcome.FAILED)])
     text = page(story(line("virtual_machines", "virtual_machines", seen=2, created=1, failed=1, failures=table)))
     assert "✗" in text
-    assert "1 objects failed: virtual_machines (1)" in text
+    assert "1 object failed: virtual_machines (1)" in text
     assert "web01" in section(text, "What failed")
     assert "name is taken" in section(text, "What failed")
     assert "Mend the failed objects" in section(text, "What to do next")
@@ -186,5 +186,5 @@ def test_a_run_with_failed_objects_leaves_its_summary_too(world: FakeWorld, monk
     with dg.DagsterInstance.ephemeral() as instance:
         assert not run_job(instance).success
         text = told(instance)
-    assert "1 objects failed: devices (1)" in text
+    assert "1 object failed: devices (1)" in text
     assert "name is taken" in text

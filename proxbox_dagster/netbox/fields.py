@@ -26,7 +26,8 @@ from proxbox_dagster.netbox.spec import (
     Row,
     Skip,
 )
-from proxbox_dagster.netbox.state import Blocked, NetBoxState, Pending
+from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.tables import Blocked, Pending
 from proxbox_dagster.netbox.values import decode, is_empty, normal, remembered
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 SLOW_FACTOR = 5.0
 """A request this many times slower than usual for its kind counts as a sign of overload."""
 
 RECOVER_AFTER = 10
 """Good answers in a row after which one more request is let through."""
+
+PATIENT: ContextVar[bool] = ContextVar("patient", default=False)
+"""Set in a thread whose requests let all others go first: what it reads is needed later."""
 
 
 class AdaptiveLimit:
@@ -23,6 +27,8 @@ class AdaptiveLimit:
         """The most requests that were ever under way at once."""
         self._under_way = 0
         self._awaited = 0
+        self._pressing = 0
+        """How many wait for a place who are not :data:`PATIENT`."""
         self._good = 0
         self._usual: dict[str, float] = {}
         self._changed = threading.Condition()
@@ -30,8 +36,14 @@ class AdaptiveLimit:
     @contextmanager
     def place(self, *, awaited: bool = True) -> Iterator[None]:
         """Wait for a place and hold it. ``awaited``: :meth:`drained` waits for what holds it."""
+        patient = PATIENT.get()
         with self._changed:
-            self._changed.wait_for(lambda: self._under_way < self.now)
+            self._pressing += not patient
+            try:
+                self._changed.wait_for(lambda: self._under_way < self.now and not (patient and self._pressing))
+            finally:
+                self._pressing -= not patient
+                self._changed.notify_all()
             self._under_way += 1
             self._awaited += awaited
             self.peak = max(self.peak, self._under_way)

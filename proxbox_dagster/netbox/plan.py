@@ -30,7 +30,8 @@ from proxbox_dagster.netbox.spec import (
     Row,
     Skip,
 )
-from proxbox_dagster.netbox.state import Blocked, NetBoxState
+from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.tables import Blocked
 from proxbox_dagster.netbox.values import decode
 
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from proxbox_dagster.netbox.lookups import look_up
 from proxbox_dagster.netbox.reading import Reader, foreign_children, owner_of, portions
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
-    MEMORY_FIELD,
-    MISSING_FIELD,
     OWNER_TAG,
     ModelSpec,
     Ownership,
@@ -25,35 +22,8 @@ from proxbox_dagster.netbox.spec import (
     Row,
     UniqueKey,
 )
+from proxbox_dagster.netbox.tables import Blocked, Pending, Resolved, Table, wanted_fields
 from proxbox_dagster.netbox.values import decode, normal, raw_value
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """A reference that leads nowhere, with the reason."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A reference to a row that this plan makes; it has no id yet."""
-
-    ref: Ref
-
-
-Resolved = int | Pending | Blocked
-
-
-@dataclass
-class _Table:
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
-    loaded: bool = False
-    keys: dict[str, dict[tuple[Any, ...], int]] = field(default_factory=dict)
-    """Per index name: identity to id."""
-    twice: dict[str, dict[tuple[Any, ...], list[int]]] = field(default_factory=dict)
-    reading: threading.RLock = field(default_factory=threading.RLock)
-    """Held while the table is read, so that other tables can be used meanwhile."""
 
 
 class NetBoxState:
@@ -78,7 +48,7 @@ class NetBoxState:
         self._learned: dict[Ref, int] = {}
         self.specs = {spec.name: spec for spec in specs}
         self._reader = reader
-        self._tables: dict[str, _Table] = {spec.path: _Table() for spec in self.specs.values()}
+        self._tables: dict[str, Table] = {spec.path: Table() for spec in self.specs.values()}
         self._makers: dict[str, list[ModelSpec]] = defaultdict(list)
         """By path: the specs that make its rows."""
         self._asked: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
@@ -92,22 +62,12 @@ class NetBoxState:
                 self._by_index[spec.index_name] = spec
             if not spec.update_only:
                 self._makers[spec.path].append(spec)
-        self._fields = {path: self._wanted_fields(path) for path in {spec.path for spec in self.specs.values()}}
+        self._fields = {
+            path: wanted_fields(self.specs.values(), path) for path in {spec.path for spec in self.specs.values()}
+        }
         self._lock = threading.RLock()
 
     # -- what is read -------------------------------------------------------------------------------------------
-
-    def _wanted_fields(self, path: str) -> list[str]:
-        names = {"id"}
-        for spec in self.specs.values():
-            if spec.path == path:
-                for item in (
-                    *(item.column or item.name for item in spec.fields),
-                    *_BOOKKEEPING.get(spec.ownership, ()),
-                ):
-                    names.add("custom_fields" if item.startswith("cf.") else item)
-                names |= {spec.shared_mark[0]} if spec.shared_mark else set()
-        return sorted(names)
 
     def fields_of(self, path: str) -> list[str]:
         """The fields that are asked for in every read of a path."""
@@ -447,4 +407,3 @@ class NetBoxState:
 
 
 ENDPOINT_FILTER = "cf_" + ENDPOINT_FIELD.removeprefix("cf.")
-_BOOKKEEPING = {Ownership.ENDPOINT: (ENDPOINT_FIELD, MEMORY_FIELD, MISSING_FIELD)}
