@@ -179,10 +179,10 @@ class EndpointRun:
             return
         self._looks_ahead = True
         wanted = [stage for stage in stages.STAGES if stage.name in names]
-        state = self.state
+        state, proxmox = self.state, self.proxmox  # made here, before there are two threads
 
         def is_read(stage: Stage) -> bool:
-            return all(self.proxmox.has(name) for name in stage.sources)
+            return all(proxmox.has(name) for name in stage.sources)
 
         ahead(lambda: read_ahead(state, wanted, self._map_ahead, is_read, plugin=self.file.plugin))
 
