@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -31,14 +31,19 @@ def each(items: Sequence[Item], call: Callable[[Item], Answer], workers: int, na
     return answers
 
 
-def in_lists(items: Sequence[Item], most: int, workers: int) -> list[list[Item]]:
+def in_lists(
+    items: Sequence[Item], most: int, workers: int, together: Callable[[Item], Hashable] | None = None
+) -> list[list[Item]]:
     """``items`` in lists of nearly equal length, at most ``most``: as many for each worker, so that none ends alone.
 
-    What fits into a list of :data:`WORTH_PARTING` is not parted for that.
+    What fits into a list of :data:`WORTH_PARTING` is not parted for that. Where several work at once, those of which
+    ``together`` says the same stay in one list, however long.
     """
     count = -(-len(items) // most)
     if len(items) > WORTH_PARTING:
         count = min(-(-count // workers) * workers, len(items))
+    if together is not None and workers > 1:
+        return in_groups(items, -(-len(items) // max(count, 1)), together)
     size, longer = divmod(len(items), count) if count else (0, 0)
     lists: list[list[Item]] = []
     start = 0
@@ -46,4 +51,18 @@ def in_lists(items: Sequence[Item], most: int, workers: int) -> list[list[Item]]
         end = start + size + (number < longer)
         lists.append(list(items[start:end]))
         start = end
+    return lists
+
+
+def in_groups(items: Iterable[Item], most: int, together: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """``items`` in lists of at most ``most``, or of one group: those of which ``together`` says the same."""
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(together(item), []).append(item)
+    lists: list[list[Item]] = []
+    for group in groups.values():
+        if lists and len(lists[-1]) + len(group) <= most:
+            lists[-1] += group
+        else:
+            lists.append(list(group))
     return lists

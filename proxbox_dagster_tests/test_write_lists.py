@@ -5,7 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxbox_dagster.netbox.changes import Rules
+from proxbox_dagster.netbox.removal import RemovalRules
+from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.parallel import WORTH_PARTING, in_lists
+from proxbox_dagster_tests.support.core import Run, synced
+from proxbox_dagster_tests.support.core_specs import DISK, disk, machine, wanted
 
 
 @given(st.integers(0, 700), st.integers(1, 100), st.integers(1, 8))
@@ -24,3 +29,40 @@ def test_one_worker_gets_as_few_lists_as_possible() -> None:
     assert [len(part) for part in in_lists(range(151), 75, 1)] == [51, 50, 50]
     assert [len(part) for part in in_lists(range(151), 75, 2)] == [38, 38, 38, 37]
     assert [len(part) for part in in_lists(range(20), 75, 2)] == [20]
+
+
+@given(st.lists(st.integers(0, 12), max_size=120), st.integers(1, 30), st.integers(1, 4))
+def test_rows_of_one_sum_are_never_written_by_two_at_once(owners: list[int], most: int, workers: int) -> None:
+    rows = list(enumerate(owners))
+    lists = in_lists(rows, most, workers, lambda row: row[1])
+
+    assert sorted(row for part in lists for row in part) == rows
+    if workers > 1:
+        assert len({owner for _, owner in rows}) == sum(len({owner for _, owner in part}) for part in lists)
+        assert all(len(part) <= most or len({owner for _, owner in part}) == 1 for part in lists)
+    for part in lists:
+        assert part
+        for owner in {owner for _, owner in part}:
+            mine = [number for number, one in part if one == owner]
+            assert mine == sorted(mine)
+
+
+def test_the_disks_of_a_machine_are_made_resized_and_deleted_in_one_list() -> None:
+    """NetBox sums them up in the machine; two requests at once would each miss the other's."""
+    vmids = range(100, 112)
+    netbox = synced(wanted("virtual_machines", *(machine(vmid) for vmid in vmids)))
+
+    rules = Rules(removal=RemovalRules(grace_days=0, confirmations=1, override=True))
+
+    def disks(size: int, each: int) -> Desired:
+        rows = [disk(vmid, f"scsi{unit}", size) for unit in range(each) for vmid in vmids]
+        return wanted("virtual_disks", *rows, whole=True)
+
+    for method, desired in (("POST", disks(1024, 3)), ("PATCH", disks(2048, 3)), ("DELETE", disks(2048, 1))):
+        owners = {row["id"]: row["virtual_machine"]["id"] for row in netbox.read(DISK.path)}
+        del netbox.log[:]
+        Run(netbox, rules, bulk_size=4, workers=3).write(desired)
+        lists = [rows for how, path, rows in netbox.log if (how, path) == (method, DISK.path)]
+        assert len(lists) > 3
+        machines = [{row.get("virtual_machine") or owners[row["id"]] for row in rows} for rows in lists]
+        assert sum(map(len, machines)) == len(vmids), machines

@@ -123,16 +123,20 @@ def _record() -> list[dict[str, Any]]:
     A row counts as made when the writer takes it for made: also one whose answer was lost and that was looked up.
     """
     written: list[dict[str, Any]] = []
+    latest: dict[int, dict[str, Any]] = {}
+    """By thread: the list that it writes."""
     lock = threading.Lock()
 
     def note(method: str, path: str, rows: list[Any], ids: list[int]) -> None:
         with lock:
-            last: dict[str, Any] = written[-1] if written else {}
+            last = latest.get(threading.get_ident(), {})
             if ids and (last.get("method"), last.get("path")) == (method, path) and len(last["ids"]) < LIST_SIZE:
                 last["rows"] += rows
                 last["ids"] += ids
             else:
-                written.append({"method": method, "path": path, "rows": rows, "ids": ids})
+                entry = {"method": method, "path": path, "rows": rows, "ids": ids}
+                latest[threading.get_ident()] = entry
+                written.append(entry)
 
     made, update, delete = Writer._made, NetBoxClient.update, NetBoxClient.delete
 

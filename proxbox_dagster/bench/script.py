@@ -7,19 +7,27 @@ later (a primary address): that is the second pass which nobody can do without.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
 from typing import Any
 from urllib.parse import urlsplit
+
+from proxbox_dagster.parallel import in_groups
 
 Key = tuple[str, int]
 Row = dict[str, Any]
 
 
-def script_of(record: Iterable[dict[str, Any]], full: Callable[[str], dict[int, Row]], size: int) -> list[Row]:
+def script_of(
+    record: Iterable[dict[str, Any]],
+    full: Callable[[str], dict[int, Row]],
+    size: int,
+    summed_in: Mapping[str, str] | None = None,
+) -> list[Row]:
     """Lists of ``size`` rows: ``method``, ``path``, ``rows``, ``ids`` (of the recorded run), ``needs`` (positions).
 
-    ``full`` gives the rows of a path as NetBox answers them in full: it tells where a number in a row leads.
+    ``full`` gives the rows of a path as NetBox answers them in full: it tells where a number in a row leads. By path,
+    ``summed_in`` names the field of which the rows with one value stay together (``ModelSpec.summed_in``).
     """
     made: dict[Key, Row] = {}
     later: list[tuple[str, Row]] = []
@@ -44,7 +52,7 @@ def script_of(record: Iterable[dict[str, Any]], full: Callable[[str], dict[int, 
         else:
             second.append((path, linked | {"id": {"$row": [*key]} if key in made else row["id"]}))
     linked_rows = {key: _linked(row, answers[key[0]][key[1]], order) for key, row in made.items()}
-    return _in_lists(linked_rows, second, size)
+    return _in_lists(linked_rows, second, size, summed_in or {})
 
 
 def _merge(row: Row, change: Row) -> None:
@@ -87,7 +95,9 @@ def _targets(value: Any) -> Iterator[Key]:
             yield from _targets(part)
 
 
-def _in_lists(rows: dict[Key, Row], second: list[tuple[str, Row]], size: int) -> list[Row]:
+def _in_lists(
+    rows: dict[Key, Row], second: list[tuple[str, Row]], size: int, summed_in: Mapping[str, str]
+) -> list[Row]:
     """Path by path in the order of dependency; within a path, first the rows that others of it refer to."""
     parents = {key: list(_targets(row)) for key, row in rows.items()}
     graph: dict[str, set[str]] = defaultdict(set)
@@ -104,8 +114,8 @@ def _in_lists(rows: dict[Key, Row], second: list[tuple[str, Row]], size: int) ->
 
     for path in TopologicalSorter(graph).static_order():
         for level in _levels({key: parents[key] for key in rows if key[0] == path}):
-            for part in _parts(level, size):
-                add("POST", path, [(key[1], rows[key]) for key in part])
+            for keys in in_groups(level, size, lambda key: str(rows[key].get(summed_in.get(key[0], ""), key))):
+                add("POST", path, [(key[1], rows[key]) for key in keys])
     by_path: dict[str, list[Row]] = defaultdict(list)
     for path, row in second:
         by_path[path].append(row)

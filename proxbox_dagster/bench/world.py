@@ -203,7 +203,10 @@ class World:
         client = NetBoxClient(load_settings().netbox_connection())
         try:
             return script_of(
-                self.recorded(), lambda path: {row["id"]: row for row in client.read(path)}, size=LIST_SIZE
+                self.recorded(),
+                lambda path: {row["id"]: row for row in client.read(path)},
+                size=LIST_SIZE,
+                summed_in={spec.path: spec.summed_in for spec in stages.specs() if spec.summed_in},
             )
         finally:
             client.close()

@@ -26,6 +26,7 @@ from proxbox_dagster.netbox.spec import (
     Skip,
 )
 from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.values import decode
 from proxbox_dagster.parallel import each, in_lists
 
 FAULT_TRIES = 3
@@ -80,10 +81,10 @@ class Writer:
         """
         done = applied if applied is not None else Applied()
         spec = plan.object_class.spec
-        self._each(plan.retires, lambda part: self._update(spec, part, done, done.retired))
+        self._each(spec, plan.retires, lambda part: self._update(spec, part, done, done.retired))
         creates, updates = self._freed(spec, plan, done)
         for wave in self._waves(spec, creates, done):
-            self._each(wave, lambda part: self._create(spec, part, done))
+            self._each(spec, wave, lambda part: self._create(spec, part, done))
         stuck = self._release(plan, done)
         for item in [item for item in updates if item.row_id in stuck]:
             # Once the row is this endpoint's, nobody would look for what was left behind.
@@ -91,7 +92,7 @@ class Writer:
             done.failed.append(Skip(item.row.label, reason, Outcome.FAILED))
             updates = [other for other in updates if other is not item]
         there = [item for item in updates if item.row_id]
-        self._each(there, lambda part: self._update(spec, part, done, done.updated))
+        self._each(spec, there, lambda part: self._update(spec, part, done, done.updated))
         self._second_chance(spec, done)
         for item in plan.updates:
             if not item.row_id:  # its row was expected of another class, and could not be made or taken over
@@ -135,7 +136,7 @@ class Writer:
                 for item in plan.releases
                 if item.spec is spec
             ]
-            self._each(items, lambda part, spec=spec: self._update(spec, part, done, []))  # type: ignore[misc]
+            self._each(spec, items, lambda part, spec=spec: self._update(spec, part, done, []))  # type: ignore[misc]
             for change, skip in self._refused:
                 done.notes.append(f"{skip.label} could not let go: {skip.reason}")
                 along = next(item.along for item in plan.releases if (item.spec, item.row_id) == (spec, change.row_id))
@@ -159,13 +160,13 @@ class Writer:
     def _remove(self, spec: ModelSpec, plan: Plan, done: Applied) -> None:
         marks = [Update(Row({}, mark.label), mark.row_id, mark.changes) for mark in plan.removals.marks]
         written: list[Update] = []
-        self._each(marks, lambda part: self._update(spec, part, done, written))
+        self._each(spec, marks, lambda part: self._update(spec, part, done, written))
         ids = {item.row_id for item in written}
         done.marked += [mark for mark in plan.removals.marks if mark.row_id in ids]
         for _item, skip in self._refused:
             done.notes.append(f"{skip.label} could not be marked: {skip.reason}")
         self._refused = []
-        self._each(plan.removals.deletes, lambda part: self._delete(spec, part, done))
+        self._each(spec, plan.removals.deletes, lambda part: self._delete(spec, part, done))
 
     def _delete(self, spec: ModelSpec, part: list[Removal], done: Applied) -> None:
         try:
@@ -197,9 +198,18 @@ class Writer:
             if again:
                 self._delete(spec, again, done)
 
-    def _each(self, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
-        parts = in_lists(items, self._bulk, self._workers)
+    def _each(self, spec: ModelSpec, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
+        together = (lambda item: self._sum_of(spec, item)) if spec.summed_in else None
+        parts = in_lists(items, self._bulk, self._workers, together)
         each(parts, send, self._workers, "netbox-write")
+
+    def _sum_of(self, spec: ModelSpec, item: Create | Update | Removal) -> Any:
+        """The row whose sum NetBox makes anew when it writes this one."""
+        name = str(spec.summed_in)
+        if isinstance(item, Create):
+            return item.values.get(name)
+        row = self._state.row(spec, item.row_id)
+        return None if row is None else decode(spec.by_name[name], row)
 
     # -- creating -----------------------------------------------------------------------------------------------
 

@@ -154,6 +154,10 @@ class ModelSpec:
     """The field shown to people in tables."""
     parent: str | None = None
     """The field that refers to the row this one belongs to; covers of a read name such parents."""
+    summed_in: str | None = None
+    """The field that refers to a row in which NetBox keeps a sum over these (a machine's disk size). Two requests at
+    once would each leave the other's rows out of it, and NetBox refuses every later change of the row with the wrong
+    sum: the rows of one sum are never in two lists at the same time."""
     children: tuple[tuple[str, str], ...] = ()
     """(REST path, filter by this row's id) of what NetBox would delete, or change, along with a row.
 

@@ -52,6 +52,7 @@ VIRTUAL_DISK = ModelSpec(
     unique=(UniqueKey(("name", "virtual_machine"), "name"),),
     removal="delete",
     parent="virtual_machine",
+    summed_in="virtual_machine",
     narrow=("virtual_machine_id", "virtual_machines"),
 )
 

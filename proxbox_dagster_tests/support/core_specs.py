@@ -141,6 +141,7 @@ DISK = ModelSpec(
     ),
     unique=(UniqueKey(("virtual_machine", "name"), "virtual_machine_id"),),
     parent="virtual_machine",
+    summed_in="virtual_machine",
     removal="delete",
 )
 
