@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tenacity import wait_fixed
 from typer.testing import CliRunner
 
 from proxbox_dagster.cli import app
@@ -134,6 +135,7 @@ def test_netbox_does_not_take_the_token(lab: Synced, monkeypatch: Any) -> None:
 def test_netbox_out_of_reach(lab: Synced, monkeypatch: Any) -> None:
     """Nobody waits for three minutes, or without a word, for a port that never answered."""
     monkeypatch.setattr("proxbox_dagster.netbox.client.FIRST_CONTACT", 1.0)
+    monkeypatch.setattr("proxbox_dagster.netbox.client.PAUSE", wait_fixed(0.2))  # by chance it is over a second
     set_up(lab, lambda: netbox_of(lab).update(url=f"http://127.0.0.1:{CLOSED}", retry_budget=180))
     refused(lab, f"check that NetBox at http://127.0.0.1:{CLOSED} is up", "within 1 s")
     code, output = run("sync", "--stage", "devices")
