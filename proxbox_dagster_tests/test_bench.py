@@ -82,6 +82,7 @@ def test_scenario_53_the_bench_reports_cold_no_op_changed_and_one_guest(netbox: 
     assert quiet["change_log_rows"] == 0
     assert not [name for name in quiet["netbox_requests"] if not name.startswith("GET")]
     assert changed["change_log_rows"] >= changed["guests_changed"] == 1
+    assert changed["over"] == changed["walls"][0] - changed["quiet"][0]
     assert sum(one["netbox_requests"].values()) < 20
     assert sum(one["proxmox_requests"].values()) < 12
     assert "| 5 | cold |" in text

@@ -110,10 +110,7 @@ def _floor(size: Figures, kind: str, run: Figures) -> tuple[str, str]:
     if "floor" not in run:
         return "—", "—"
     if kind == "changed":
-        if "no-op" not in size:
-            return f"{run['floor']:.2f}", "—"
-        over = run["wall"] - size["no-op"]["wall"]
-        return f"no-op + {run['floor']:.2f}", f"no-op + {over / run['floor']:.2f} x"
+        return f"no-op + {run['floor']:.2f}", f"no-op + {run['over'] / run['floor']:.2f} x"
     return f"{run['floor']:.1f}", f"{run['wall'] / run['floor']:.2f}"
 
 
