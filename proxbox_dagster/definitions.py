@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxbox_dagster.assembly import build_definitions
+from proxbox_dagster.rules import checked
 from proxbox_dagster.settings import load_settings
 
-defs = build_definitions(load_settings())
+defs = build_definitions(checked(load_settings()))

@@ -9,6 +9,7 @@ import dagster as dg
 import requests
 
 from proxbox_dagster.failures import words_of
+from proxbox_dagster.settings_file import SettingsError, Webhook
 
 WEBHOOK_TIMEOUT = (5.0, 10.0)
 """Seconds to connect, and between two bytes of the answer."""
@@ -17,14 +18,29 @@ MAX_ERROR = 500
 
 
 def failure_notice(run: dg.DagsterRun, failures: Sequence[dg.DagsterEvent], message: str) -> dict[str, str]:
-    """What is told of a failed run: names and the first failed step's own words; no configuration, no secret."""
+    """What is told of a failed run: names and the first failed step's own words; no configuration, no secret.
+
+    ``text`` is all of it in a line, under the key that the webhooks of most chats show.
+    """
+    endpoint, stage = run.tags.get("dagster/partition", ""), failures[0].step_key or "" if failures else ""
+    error = " ".join((words_of(failures[0].step_failure_data) if failures else message).split())[:MAX_ERROR]
+    where = f"{run.job_name}{f' of {endpoint}' if endpoint else ''} failed{f' in {stage}' if stage else ''}"
     return {
         "job": run.job_name,
-        "endpoint": run.tags.get("dagster/partition", ""),
+        "endpoint": endpoint,
         "run_id": run.run_id,
-        "stage": failures[0].step_key or "" if failures else "",
-        "error": " ".join((words_of(failures[0].step_failure_data) if failures else message).split())[:MAX_ERROR],
+        "stage": stage,
+        "error": error,
+        "text": f"{where}: {error}",
     }
+
+
+def tell(webhook: Webhook, notice: dict[str, str]) -> str | None:
+    """Find the address and :func:`post`. Returns what went wrong."""
+    try:
+        return post(webhook.resolve("failure_webhook").get_secret_value(), notice)
+    except SettingsError as error:
+        return str(error)
 
 
 def post(webhook: str, notice: dict[str, str]) -> str | None:
@@ -37,7 +53,7 @@ def post(webhook: str, notice: dict[str, str]) -> str | None:
     return None if 200 <= answer.status_code < 300 else f"failure_webhook: {host} answered {answer.status_code}"
 
 
-def failure_sensor(webhook: str | None) -> dg.SensorDefinition:
+def failure_sensor(webhook: Webhook | None) -> dg.SensorDefinition:
     """Logs each failed run and posts it. A webhook that fails is logged; the run's notice is not tried again."""
 
     @dg.run_failure_sensor(
@@ -48,8 +64,8 @@ def failure_sensor(webhook: str | None) -> dg.SensorDefinition:
     def notify_failures(context: dg.RunFailureSensorContext) -> None:
         failures = context.get_step_failure_events()
         notice = failure_notice(context.dagster_run, failures, context.failure_event.message or "")
-        context.log.error(f"{notice['job']} of {notice['endpoint']} failed: {notice['error']}")
-        if webhook and (problem := post(webhook, notice)):
+        context.log.error(notice["text"])
+        if webhook and (problem := tell(webhook, notice)):
             context.log.error(problem)
 
     return notify_failures

@@ -11,7 +11,7 @@ from proxbox_dagster import early
 from proxbox_dagster.jobs import QUICK_UPDATE, SYNC_GUESTS
 from proxbox_dagster.run import EndpointRun, RunOptions
 from proxbox_dagster.scope import Scope
-from proxbox_dagster.settings import ConcurrencyConfig, load_settings
+from proxbox_dagster.settings import ConcurrencyConfig, load_settings, problems_of
 
 
 class ProxboxResource(dg.ConfigurableResource):
@@ -63,7 +63,9 @@ class ProxboxResource(dg.ConfigurableResource):
             try:
                 concurrency = ConcurrencyConfig.model_validate({**base, **given})
             except ValidationError as error:
-                raise dg.Failure(f"run config of resource proxbox: {error}", allow_retries=False) from None
+                raise dg.Failure(
+                    f"run config of resource proxbox: {problems_of(error, given)}", allow_retries=False
+                ) from None
         scope = Scope(frozenset(self.vmids), frozenset(self.nodes), frozenset(self.storages))
         return RunOptions(scope, self.dry_run, self.override_brake, concurrency)
 

@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+
 from proxbox_dagster import stages
 from proxbox_dagster.netbox.permissions import Need, needs, owned
 from proxbox_dagster.netbox.plan import Rules
 from proxbox_dagster.netbox.removal import RemovalRules
 from proxbox_dagster.netbox.spec import Policy
+from proxbox_dagster.proxmox.credentials import Credentials
 from proxbox_dagster.scope import Scope
-from proxbox_dagster.settings import EndpointSettings, SettingsFile
+from proxbox_dagster.settings import EndpointSettings, Settings, SettingsError, SettingsFile
 from proxbox_dagster.stages.stage import StageContext
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings, once every object class and field that they name is one.
+
+    Raises :class:`SettingsError`: a name with a slip of the pen in it would be a rule that nobody keeps.
+    """
+    wrong = list(_unknown_names(settings.file)) if settings.file else []
+    if wrong:
+        raise SettingsError(f"{settings.source}: {'; '.join(wrong)}")
+    return settings
+
+
+def _unknown_names(file: SettingsFile) -> Iterator[str]:
+    classes = {item.name: item.spec for item in stages.object_classes()}
+    for name, mode in file.removal.classes.items():
+        if name not in classes:
+            yield _no_such(f"removal.classes.{name}", "object class", name, classes)
+        elif mode != "ignore" and not classes[name].removable:
+            yield f"removal.classes.{name}: {name} are never removed; leave it out"
+    specs = {spec.name: spec for spec in stages.specs()} | classes
+    for name, fields in file.fields.items():
+        if name not in specs:
+            yield _no_such(f"fields.{name}", "object class", name, specs)
+            continue
+        for field in fields:
+            if field not in specs[name].by_name:
+                yield _no_such(f"fields.{name}.{field}", f"field of {name}", field, specs[name].by_name)
+
+
+def _no_such(key: str, what: str, name: str, known: Collection[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return f"{key}: there is no such {what}{hint}; docs/mapping.md has all of them"
 
 
 def context_of(file: SettingsFile, endpoint: EndpointSettings, scope: Scope) -> StageContext:
     """What the mappings may know of the settings, for one run over one endpoint."""
-    host = endpoint.hosts[0]
-    name, port = host, endpoint.port
-    if host.count(":") == 1:
-        name, _, text = host.partition(":")
-        port = int(text)
+    host, port = endpoint.addresses[0]
+    who = Credentials.of(endpoint)
     return StageContext(
         endpoint=endpoint.name,
-        host=name.strip("[]"),
+        host=host,
         port=port,
-        user=endpoint.user,
-        token_name=endpoint.token_name,
+        user=who.user,
+        token_name=who.token_name,
         verify_ssl=bool(endpoint.verify_ssl),
         site=endpoint.site,
         cluster=endpoint.cluster,

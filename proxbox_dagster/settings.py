@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 from pydantic import SecretStr, ValidationError
 
+from proxbox_dagster.hosts import host_and_port
 from proxbox_dagster.settings_file import (
     AddressConfig,
     BrakeConfig,
@@ -80,6 +82,11 @@ class EndpointSettings:
     site: str | None = None
     cluster: str | None = None
 
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """The hosts with their ports."""
+        return tuple(host_and_port(host, self.port) for host in self.hosts)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -141,9 +148,24 @@ class Settings:
 
 
 def _readable_ca(value: bool | str, key: str) -> bool | str:
-    if isinstance(value, str) and not Path(value).expanduser().is_file():
+    """A file that is no CA file would else be told as a server that does not speak TLS."""
+    if isinstance(value, bool):
+        return value
+    path = Path(value).expanduser()
+    if not _is_file(path):
         raise SettingsError(f"{key}: the CA file {value} does not exist; give true, false or the path of a CA file.")
-    return str(Path(value).expanduser()) if isinstance(value, str) else value
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise SettingsError(f"{key}: the file {value} holds no certificates in PEM form.") from None
+    except OSError as error:
+        raise SettingsError(f"{key}: the CA file {value} cannot be read ({error.strerror}).") from None
+    return str(path)
+
+
+def _is_file(path: Path) -> bool:
+    """Unlike pathlib's own, not an error where a folder above may not be looked into."""
+    return os.path.isfile(path.expanduser())
 
 
 def find_config() -> Path | None:
@@ -153,11 +175,11 @@ def find_config() -> Path | None:
     """
     named = os.environ.get("PROXBOX_CONFIG")
     if named:
-        if not Path(named).expanduser().is_file():
-            raise SettingsError(f"PROXBOX_CONFIG names {named}, which is no file.")
+        if not _is_file(Path(named)):
+            raise SettingsError(f"PROXBOX_CONFIG names {named}, which is no file, or none that this user can see.")
         return Path(named).expanduser()
     homes = [Path.cwd()] + ([Path(home)] if (home := os.environ.get("DAGSTER_HOME")) else [])
-    return next((folder / CONFIG_FILE for folder in homes if (folder / CONFIG_FILE).is_file()), None)
+    return next((folder / CONFIG_FILE for folder in homes if _is_file(folder / CONFIG_FILE)), None)
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -171,12 +193,18 @@ def load_settings(path: Path | None = None) -> Settings:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoDoubleKeys)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise SettingsError(f"{path} is not valid YAML: {_yaml_problem(error)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from None
     if not isinstance(data, dict):
         raise SettingsError(f"{path} is empty or no mapping; it needs the keys netbox and endpoints.")
     return Settings(_validated(data, str(path)), str(path))
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """Where and what, without the line itself: a secret that has no business there might stand in it."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark and problem else type(error).__name__
 
 
 class _NoDoubleKeys(yaml.SafeLoader):
@@ -196,17 +224,44 @@ def _validated(data: Mapping[str, Any], source: str) -> SettingsFile:
     try:
         return SettingsFile.model_validate(data)
     except ValidationError as error:
-        lines = "; ".join(_error_line(entry, data) for entry in error.errors(include_url=False, include_input=False))
-        raise SettingsError(f"{source}: {lines}") from None
+        raise SettingsError(f"{source}: {problems_of(error, data)}") from None
+
+
+def problems_of(error: ValidationError, data: Mapping[str, Any]) -> str:
+    """What is wrong with ``data``, key by key, in one line without any value of a secret."""
+    found = error.errors(include_url=False, include_input=False)
+    return "; ".join(_error_line(entry, data) for entry in found if not _follows(entry, found))
+
+
+def _follows(entry: Any, found: Iterable[Any]) -> bool:
+    """Whether an error is the consequence of another: a list whose items are wrong counts as too short."""
+    place = entry["loc"]
+    below = (other["loc"] for other in found if len(other["loc"]) > len(place))
+    return entry["type"] == "too_short" and any(other[: len(place)] == place for other in below)
+
+
+_SAID = {
+    "extra_forbidden": "unknown key; see docs/configuration.md for the keys there are",
+    "missing": "missing",
+    "tuple_type": "a list is needed, such as [one, two]",
+    "too_short": "at least one is needed",
+    "model_type": "keys with their values are needed; see docs/configuration.md",
+    "dict_type": "keys with their values are needed; see docs/configuration.md",
+}
+"""pydantic's types of errors in the words of a settings file, where its own are those of Python."""
 
 
 def _error_line(entry: Any, data: Mapping[str, Any]) -> str:
-    place = ".".join(_place(entry["loc"], data))
-    if entry["type"] == "extra_forbidden":
-        return f"{place}: unknown key; see docs/configuration.md for the keys there are"
-    if entry["type"] == "missing":
-        return f"{place}: missing"
-    message = re.sub(r"^Value error, ", "", entry["msg"])
+    location = entry["loc"]
+    place = ".".join(_place(location, data))
+    message = _SAID.get(entry["type"]) or re.sub(r"^Value error, ", "", entry["msg"])
+    value: Any = data
+    for step in location:
+        value = _step_into(value, step)
+    if location[:1] == ("concurrency",) and len(location) > 1 and value is None:
+        message += f" (the environment variable PROXBOX_{str(location[1]).upper()})"
+    elif value is None and entry["type"] in ("model_type", "dict_type", "tuple_type"):
+        message = "no value; leave the key out, or write what belongs to it"
     return f"{place}: {message}" if place else message
 
 

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from proxbox_dagster.hosts import HIGHEST_PORT, host_and_port
+
 
 class SettingsError(Exception):
     """The settings cannot be used; the message names the key, what is wrong and what to write instead."""
@@ -28,10 +30,21 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _like(pattern: str, problem: str) -> AfterValidator:
+    """Text of this pattern; ``problem`` is what the operator is told of any other."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
+
+
 class Secret(_Strict):
     """Where a secret is found: ``{env: NAME}`` or ``{file: PATH}``; never the secret itself."""
 
-    env: str | None = None
+    env: Annotated[str, _like(r"[A-Za-z_]\w*", "the name of a variable, not what it holds")] | None = None
     file: str | None = None
 
     @model_validator(mode="before")
@@ -60,6 +73,8 @@ class Secret(_Strict):
                 text = Path(str(self.file)).expanduser().read_text(encoding="utf-8")
             except OSError as error:
                 raise SettingsError(f"{key}: {place} cannot be read ({error.strerror}).") from None
+            except UnicodeDecodeError:
+                raise SettingsError(f"{key}: {place} is no text; it must hold the secret alone.") from None
         if not text.strip():
             raise SettingsError(f"{key}: {place} is not set or empty; set it to the secret's value.")
         if not text.strip().isprintable() or (header and not text.strip().isascii()):
@@ -97,15 +112,61 @@ def _network(value: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
-def _like(pattern: str, problem: str) -> AfterValidator:
-    """Text of this pattern; ``problem`` is what the operator is told of any other."""
+def _host(value: str) -> str:
+    host_and_port(value, HIGHEST_PORT)
+    return value
 
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(problem)
-        return value
 
-    return AfterValidator(check)
+Host = Annotated[str, AfterValidator(_host)]
+
+
+def _cron(value: str) -> str:
+    import dagster as dg  # it takes seconds to import: only who sets a schedule waits for it
+
+    try:
+        dg.ScheduleDefinition(name="any", job_name="any", cron_schedule=value)
+    except dg.DagsterInvalidDefinitionError:
+        raise ValueError(f"{value!r} is no cron expression of five fields such as '0 3 * * *'") from None
+    return value
+
+
+Cron = Annotated[str, AfterValidator(_cron)]
+
+
+def _http_address(value: str) -> str:
+    if not re.fullmatch(r"https?://\S+", value):
+        raise ValueError("no address such as https://example.org/path")
+    return value
+
+
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
+
+Owner = Annotated[
+    str, _like(r"team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", "no mail address, and no team:NAME")
+]
+"""What Dagster takes for one."""
+
+
+class Webhook(Secret):
+    """An address, as it is or as a secret: whoever knows it can post to it."""
+
+    address: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_plain_text(cls, value: Any) -> Any:
+        return {"address": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Webhook:
+        if [self.env, self.file, self.address].count(None) != 2:
+            raise ValueError("give an address, or exactly one of {env: NAME} and {file: PATH}")
+        if self.address is not None:
+            _http_address(self.address)
+        return self
+
+    def resolve(self, key: str, *, header: bool = False) -> SecretStr:
+        return SecretStr(self.address) if self.address else super().resolve(key, header=header)
 
 
 class NetBoxConfig(_Strict):
@@ -124,12 +185,12 @@ class EndpointConfig(_Strict):
         str,
         _like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "letters, digits, '.', '_' and '-', a letter or digit first"),
     ] = Field(max_length=100)
-    hosts: tuple[str, ...] = Field(min_length=1)
+    hosts: tuple[Host, ...] = Field(min_length=1)
     port: int = Field(8006, ge=1, le=65535)
     user: Annotated[str, _like(r"[^@\s]+@[^@\s!]+", "no user with its realm, such as netbox@pve")] = Field(
         description="with its realm: netbox@pve"
     )
-    token_name: str | None = None
+    token_name: Annotated[str, _like(r"[^=\s]+", "the token's name alone; what it holds is token_value")] | None = None
     token_value: Secret | None = None
     password: Secret | None = None
     verify_ssl: Verify = True
@@ -230,8 +291,8 @@ class ConcurrencyConfig(_Strict):
 class ScheduleConfig(_Strict):
     """When Dagster runs by itself, once its schedules and sensors are switched on in the UI."""
 
-    full_update: str = Field("0 3 * * *", description="cron, UTC: the whole pipeline")
-    quick: str = Field("*/15 * * * *", description="cron, UTC: guests, interfaces and addresses")
+    full_update: Cron = Field("0 3 * * *", description="cron, UTC: the whole pipeline")
+    quick: Cron = Field("*/15 * * * *", description="cron, UTC: guests, interfaces and addresses")
     fresh_hours: float = Field(26.0, gt=0, description="an object class not synced for this long is shown as overdue")
     observe_seconds: int = Field(300, ge=30, description="pause between two looks at the sources")
     observe: Literal["cluster", "nodes", "guests"] = Field(
@@ -281,11 +342,17 @@ class SettingsFile(_Strict):
     schedules: ScheduleConfig = ScheduleConfig()
     reports: ReportsConfig = ReportsConfig()
     snapshots: SnapshotsConfig = SnapshotsConfig()
-    docs_url: str | None = Field(
-        None, pattern=r"^https?://", description="where the folder docs of this project can be read; linked in the UI"
+    docs_url: HttpAddress | None = Field(
+        None, description="where the folder docs of this project can be read; linked in the UI"
     )
-    owners: tuple[str, ...] = Field((), description="Dagster owners of the assets: mail addresses or team:NAME")
-    failure_webhook: str | None = None
+    owners: tuple[Owner, ...] = Field((), description="Dagster owners of the assets: mail addresses or team:NAME")
+    failure_webhook: Webhook | None = Field(None, description="where failed runs are posted to, as JSON")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limits_of_the_environment(cls, value: Any) -> Any:
+        """They count without the key too, and what is wrong with them is told under it."""
+        return {"concurrency": {}, **value} if isinstance(value, Mapping) else value
 
     @model_validator(mode="after")
     def _unique(self) -> SettingsFile:

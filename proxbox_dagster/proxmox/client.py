@@ -18,6 +18,7 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_after_attempt, stop_before_delay
 
 from ..connections import Connections
+from ..hosts import shown
 from ..settings import EndpointSettings
 from .answers import Serializer, checked, translated
 from .credentials import Credentials
@@ -66,7 +67,7 @@ class ProxmoxClient:
     def __init__(self, endpoint: EndpointSettings, *, max_connections: int = 8) -> None:
         self.endpoint = endpoint
         self.credentials = Credentials.of(endpoint)
-        self.hosts = tuple(_host_port(host, endpoint.port) for host in endpoint.hosts)
+        self.hosts = endpoint.addresses
         self._local = threading.local()
         self._lock = threading.Lock()
         self._login = threading.Lock()
@@ -84,7 +85,7 @@ class ProxmoxClient:
     @property
     def host(self) -> str:
         """The host that is asked first, as ``name:port``."""
-        return _shown(self.hosts[self._preferred])
+        return shown(*self.hosts[self._preferred])
 
     def get(self, path: str, /, *, expect: type | None = None, **params: Any) -> Any:
         """The ``data`` of one GET of ``path`` (see :func:`api_path`), which must be of type ``expect``.
@@ -156,18 +157,18 @@ class ProxmoxClient:
         return isinstance(error, _OTHER_HOST)
 
     def _ask(self, index: int, path: str, expect: type | None, params: dict[str, Any]) -> Any:
-        shown, verify = _shown(self.hosts[index]), self.endpoint.verify_ssl
+        asked, verify = shown(*self.hosts[index]), self.endpoint.verify_ssl
         with self._slots:
             if self._closed.is_set():
-                raise Unreachable(f"the client of {shown} is closed.", host=shown, path=path)
+                raise Unreachable(f"the client of {asked} is closed.", host=asked, path=path)
             with self._lock:
                 self.requests += 1
             try:
-                return checked(self._api(index)(path.strip("/")).get(**params), expect, shown, path)
+                return checked(self._api(index)(path.strip("/")).get(**params), expect, asked, path)
             except AuthenticationFailed:
                 raise
             except Exception as error:
-                failure = translated(error, self.credentials, shown, path, verify)
+                failure = translated(error, self.credentials, asked, path, verify)
                 if isinstance(failure, AuthenticationFailed):
                     self._refused = failure
                 raise failure from None
@@ -255,24 +256,6 @@ def _worst(failures: list[ProxmoxError]) -> ProxmoxError:
         chosen.message = f"{chosen.message} The other hosts: {others}"
         chosen.args = (chosen.message,)
     return chosen
-
-
-def _host_port(text: str, default: int) -> tuple[str, int]:
-    """Host and port of ``host``, ``host:port``, ``2001:db8::1``, ``[2001:db8::1]:8006`` or an https URL of these."""
-    text = text.strip().removeprefix("https://").split("/")[0]
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    else:
-        host, port = text, ""
-    return host, int(port) if port.isdecimal() else default
-
-
-def _shown(host_port: tuple[str, int]) -> str:
-    host, port = host_port
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_loopback(host: str) -> bool:
