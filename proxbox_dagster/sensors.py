@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -20,8 +21,8 @@ from proxbox_dagster.settings import ScheduleConfig, Settings, load_settings
 MOVING = frozenset({"node_tasks"})
 """Sources that change at every look, because somebody always does something; they come with the full update."""
 
-PATIENCE = 40.0
-"""Seconds that one sweep may take; Dagster ends a sensor after 60, and with it what all endpoints have told."""
+TIMEOUT_VARIABLE, TIMEOUT = "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", 60.0
+"""Dagster's own: when it ends a sensor, and with it what all endpoints have told."""
 
 ANSWER, RETRIES = 15.0, 3.0
 """Seconds for one answer and for retries: the next sweep is a retry, and nobody waits for this one."""
@@ -30,18 +31,31 @@ LONGEST_PAUSE = 3600.0
 """Seconds after which an endpoint that does not answer is asked again at the latest."""
 
 
+def patience() -> float:
+    """Seconds that one sweep may take: enough of what Dagster gives it is left to tell what was found."""
+    return float(os.environ.get(TIMEOUT_VARIABLE) or TIMEOUT) * 2 / 3
+
+
 def swept(depth: str) -> tuple[str, ...]:
     """The sources of one sweep: ``cluster`` costs a request each, ``nodes`` one per node, ``guests`` one per guest."""
     units = {"cluster": {"cluster"}, "nodes": {"cluster", "node"}, "guests": {"cluster", "node", "guest", "storage"}}
     return tuple(name for name, source in SOURCES.items() if source.per in units[depth] and name not in MOVING)
 
 
-def observe_endpoint(settings: Settings, endpoint: str, sources: Sequence[str]) -> list[dg.AssetObservation]:
+@dataclass(frozen=True)
+class Looked:
+    """What one look at an endpoint has found, and what it could not read, with the reason."""
+
+    events: list[dg.AssetObservation] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+def observe_endpoint(settings: Settings, endpoint: str, sources: Sequence[str]) -> Looked:
     """One look at an endpoint. A source that cannot be read is left out when others can.
 
     Raises what the clients raise when none can be read.
     """
-    events, failed = [], None
+    looked, failed = Looked(), None
     connection = replace(settings.endpoint(endpoint), timeout=ANSWER, retry_budget=RETRIES)
     with ProxmoxSession(connection, settings.require().concurrency) as session:
         session.prefetch(sources)
@@ -50,8 +64,9 @@ def observe_endpoint(settings: Settings, endpoint: str, sources: Sequence[str]) 
                 fetched = session.fetched(name)
             except EXPECTED as error:
                 failed = error
+                looked.unread[name] = str(error)
                 continue
-            events.append(
+            looked.events.append(
                 dg.AssetObservation(
                     source_key(name),
                     partition=endpoint,
@@ -59,9 +74,9 @@ def observe_endpoint(settings: Settings, endpoint: str, sources: Sequence[str]) 
                     tags={"dagster/data_version": data_version(fetched)},
                 )
             )
-    if failed is not None and not events:
+    if failed is not None and not looked.events:
         raise failed
-    return events
+    return looked
 
 
 class Pauses:
@@ -88,19 +103,19 @@ class Pauses:
 
 
 def sweep(
-    settings: Settings, endpoints: Sequence[str], sources: Sequence[str], patience: float = PATIENCE
-) -> tuple[dict[str, list[dg.AssetObservation]], dict[str, str]]:
-    """All endpoints side by side: observations by endpoint, and the reasons of those that gave none."""
+    settings: Settings, endpoints: Sequence[str], sources: Sequence[str], seconds: float
+) -> tuple[dict[str, Looked], dict[str, str]]:
+    """All endpoints side by side, for so many seconds: looks by endpoint, and the reasons of those that gave none."""
     pool = ThreadPoolExecutor(max(1, len(endpoints)), thread_name_prefix="sweep")
-    running: dict[str, Future[list[dg.AssetObservation]]] = {
+    running: dict[str, Future[Looked]] = {
         name: pool.submit(observe_endpoint, settings, name, sources) for name in endpoints
     }
-    wait(running.values(), timeout=patience)
+    wait(running.values(), timeout=seconds)
     pool.shutdown(wait=False, cancel_futures=True)
     found, failed = {}, {}
     for name, future in running.items():
         if not future.done():
-            failed[name] = f"did not tell everything within {patience:.0f} seconds"
+            failed[name] = f"did not tell everything within {seconds:.0f} seconds ({TIMEOUT_VARIABLE} gives it more)"
         elif isinstance(error := future.exception(), EXPECTED):
             failed[name] = str(error)
         else:
@@ -126,19 +141,21 @@ def observation_sensor(clock: ScheduleConfig, now: Callable[[], float] = time.ti
         moment = now()
         pauses = Pauses(context.cursor, clock.observe_seconds)
         due = [name for name in settings.endpoint_names if pauses.due(name, moment)]
-        found, failed = sweep(settings, due, sources)
+        found, failed = sweep(settings, due, sources, patience())
         for name, reason in failed.items():
             pauses.failed(name, moment)
             context.log.warning(f"{name}: {reason}")
-        if failed and not found and len(due) == len(settings.endpoint_names):
+        if failed and not found:  # those that are not due have failed before
             # A tick that fails is seen; one that finds nothing looks like a quiet night. It keeps no cursor: no pause.
             raise dg.Failure("no endpoint could be observed: " + "; ".join(f"{n}: {r}" for n, r in failed.items()))
-        for name in found:
+        for name, looked in found.items():
             pauses.answered(name)
+            for source, reason in looked.unread.items():
+                context.log.warning(f"{name}: {source} is not observed: {reason}")
         waiting = [name for name in settings.endpoint_names if name not in due]
         if waiting:
             context.log.info(f"left alone for a while, because they did not answer: {', '.join(waiting)}")
-        events = [event for observed in found.values() for event in observed]
+        events = [event for looked in found.values() for event in looked.events]
         return dg.SensorResult(asset_events=events, cursor=pauses.cursor(settings.endpoint_names))
 
     return observe_sources

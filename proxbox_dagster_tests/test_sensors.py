@@ -16,8 +16,9 @@ import pytest
 
 from proxbox_dagster.demo.proxmox import make_cluster
 from proxbox_dagster.notify import MAX_ERROR, failure_sensor
-from proxbox_dagster.sensors import observation_sensor, sweep, swept
+from proxbox_dagster.sensors import observation_sensor, patience, sweep, swept
 from proxbox_dagster.settings import ScheduleConfig, load_settings
+from proxbox_dagster.settings_file import Webhook
 from proxbox_dagster_tests.support.lab import Lab
 
 SECRET = "c0ffee-secret-path"
@@ -113,25 +114,46 @@ def test_all_endpoints_down_fails_the_tick(lab: Lab) -> None:
         Looks(observe="cluster").look()
 
 
-def test_one_source_that_fails_keeps_the_others(lab: Lab) -> None:
+def test_endpoints_that_went_down_one_after_the_other_fail_the_tick_too(lab: Lab) -> None:
+    """The first is not due when the second stops to answer: nothing is looked at, and that must not look like quiet."""
+    looks = Looks(observe="cluster")
+    lab.simulators["one"].faults.add("", status=401)
+    assert set(looks.look()) == {"two"}
+    lab.simulators["two"].faults.add("", status=401)
+    for _ in range(8):
+        with pytest.raises(dg.Failure, match=r"no endpoint could be observed: .*two: "):
+            looks.look()
+    lab.simulators["two"].faults.clear()
+    assert set(looks.look()) == {"two"}
+
+
+def test_one_source_that_fails_keeps_the_others_and_is_told(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     lab.simulators["one"].faults.add("cluster/backup", status=500, reason="internal error")
     found = Looks(observe="cluster").look()
     assert set(swept("cluster")) - set(found["one"]) == {"backup_jobs"}
+    assert "one: backup_jobs is not observed: Proxmox at" in capfd.readouterr().err
 
 
 def test_an_endpoint_that_never_ends_its_answer_stops_nobody(lab: Lab) -> None:
     lab.simulators["one"].faults.add("", delay=8)
     started = time.monotonic()
-    found, failed = sweep(load_settings(), ["one", "two"], swept("cluster"), patience=4)
+    found, failed = sweep(load_settings(), ["one", "two"], swept("cluster"), 4)
     assert time.monotonic() - started < 8
     assert (set(found), set(failed)) == ({"two"}, {"one"})
     assert "did not tell everything within 4 seconds" in failed["one"]
 
 
+def test_a_sweep_has_its_part_of_the_time_that_dagster_gives_a_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", raising=False)
+    assert patience() == 40
+    monkeypatch.setenv("DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", "600")
+    assert patience() == 400
+
+
 # -- the notice ---------------------------------------------------------------------------------------------------
 
 
-class Webhook:
+class Receiver:
     """A real HTTP server; ``answer`` is the status it gives, ``None`` never answers."""
 
     def __init__(self) -> None:
@@ -164,8 +186,8 @@ class Webhook:
 
 
 @pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    webhook = Webhook()
+def webhook() -> Iterator[Receiver]:
+    webhook = Receiver()
     yield webhook
     webhook.close()
 
@@ -187,16 +209,16 @@ def failed_run(instance: dg.DagsterInstance, reason: str) -> dg.SensorEvaluation
     return context.for_run_failure()
 
 
-def call(webhook: str | None, reason: str, capfd: pytest.CaptureFixture[str]) -> str:
+def call(webhook: Any, reason: str, capfd: pytest.CaptureFixture[str]) -> str:
     """Call the sensor and give what it has logged."""
     with dg.DagsterInstance.ephemeral() as instance:
         context = failed_run(instance, reason)
         capfd.readouterr()
-        failure_sensor(webhook)(context)
+        failure_sensor(Webhook.model_validate(webhook) if webhook else None)(context)
     return capfd.readouterr().err
 
 
-def test_a_failed_run_is_posted_with_its_cause(webhook: Webhook, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_is_posted_with_its_cause(webhook: Receiver, capfd: pytest.CaptureFixture[str]) -> None:
     call(webhook.url, "NetBox answered 403: the token may not write", capfd)
     [(path, notice)] = webhook.received
     assert path == f"/{SECRET}"
@@ -206,20 +228,32 @@ def test_a_failed_run_is_posted_with_its_cause(webhook: Webhook, capfd: pytest.C
         "endpoint": "ams1",
         "stage": "storage",
         "error": "NetBox answered 403: the token may not write",
+        "text": "full_update of ams1 failed in storage: NetBox answered 403: the token may not write",
     }
 
 
+def test_the_address_may_be_a_secret_of_the_environment(
+    webhook: Receiver, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = call({"env": "TEST_WEBHOOK"}, "x", capfd)
+    assert "failure_webhook: the environment variable TEST_WEBHOOK is not set or empty" in told
+    monkeypatch.setenv("TEST_WEBHOOK", webhook.url)
+    told = call({"env": "TEST_WEBHOOK"}, "x", capfd)
+    assert [path for path, _ in webhook.received] == [f"/{SECRET}"]
+    assert SECRET not in told
+
+
 def test_without_a_webhook_it_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
-    assert "full_update of ams1 failed: the brake" in call(None, "the brake", capfd)
+    assert "full_update of ams1 failed in storage: the brake" in call(None, "the brake", capfd)
 
 
-def test_a_long_error_is_cut(webhook: Webhook, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_long_error_is_cut(webhook: Receiver, capfd: pytest.CaptureFixture[str]) -> None:
     call(webhook.url, "word " * 1000, capfd)
     assert len(webhook.received[0][1]["error"]) <= MAX_ERROR
 
 
 def test_a_webhook_that_fails_fails_no_sensor_and_tells_no_address(
-    webhook: Webhook, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    webhook: Receiver, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     webhook.answer = 500
     told = call(webhook.url, "x", capfd)
