@@ -14,11 +14,12 @@ import requests
 from proxbox_dagster.netbox import permissions
 from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxError
+from proxbox_dagster.proxmox.client import ProxmoxClient
 from proxbox_dagster.proxmox.errors import ProxmoxError
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.proxmox.sources import SOURCES
 from proxbox_dagster.rules import needed_permissions, purge_permissions
-from proxbox_dagster.settings import Settings, SettingsError
+from proxbox_dagster.settings import EndpointSettings, Settings, SettingsError
 
 MAX_CLOCK_SECONDS = 60.0
 PATIENCE = 10.0
@@ -120,17 +121,43 @@ def endpoint_findings(settings: Settings, name: str) -> Iterator[Finding]:
             yield Finding(
                 subject,
                 True if online == len(members) else None,
-                f"{endpoint.hosts[0]}: {online} of {len(members)} node(s) online, Proxmox VE "
+                f"{session.client.host}: {online} of {len(members)} node(s) online, Proxmox VE "
                 + ", ".join(sorted({str(row["release"]) for row in nodes.rows if isinstance(row["release"], str)})),
             )
             if endpoint.verify_ssl is False:
                 yield Finding(f"{subject} tls", None, "the certificate is not verified: set verify_ssl to the CA file")
-            host = endpoint.hosts[0]
-            address = host if ":" in host else f"{host}:{endpoint.port}"
-            yield _clock(f"{subject} clock", f"https://{address}/", endpoint.verify_ssl)
+            yield _clock(f"{subject} clock", f"https://{session.client.host}/", endpoint.verify_ssl)
+            if len(endpoint.hosts) > 1:
+                yield from _hosts(f"{subject} hosts", endpoint, _marks(session.client))
             yield from _privileges(subject, session)
     except (SettingsError, ProxmoxError) as error:
         yield Finding(subject, False, str(error))
+
+
+def _hosts(subject: str, endpoint: EndpointSettings, marks: set[tuple[str, str]]) -> Iterator[Finding]:
+    """Each host by itself: one that is wrong would else be found by the run in which another one fails."""
+    wrong = False
+    for host in endpoint.hosts:
+        client = ProxmoxClient(replace(endpoint, hosts=(host,), retry_budget=0.0))
+        try:
+            same = not marks.isdisjoint(_marks(client))
+        except ProxmoxError as error:
+            wrong = True
+            yield Finding(subject, None, f"{error} Until then the other hosts are asked.")
+            continue
+        finally:
+            client.close()
+        if not same:
+            wrong = True
+            yield Finding(subject, False, f"{host} is of another cluster: make it an endpoint of its own")
+    if not wrong:
+        yield Finding(subject, True, f"each of {', '.join(endpoint.hosts)} answers for this cluster")
+
+
+def _marks(client: ProxmoxClient) -> set[tuple[str, str]]:
+    """What tells the nodes of a cluster from those of another, for every second host is called pve."""
+    rows = client.get("/nodes", expect=list)
+    return {(str(row["node"]), str(row.get("ssl_fingerprint", ""))) for row in rows if "node" in row}
 
 
 def _privileges(subject: str, session: ProxmoxSession) -> Iterator[Finding]:
