@@ -20,10 +20,15 @@ LOOK_BACK = 25
 """Materializations among which the last one of a whole run is looked for: narrowed and dry runs bring nothing true."""
 
 
+CODE_VERSION = "dagster/code_version"
+"""The tag by which Dagster notes of a materialization which code version it was made by."""
+
+
 @dataclass(frozen=True)
 class _Made:
     versions: Mapping[str, str]
     read_from: float
+    code_version: str | None
 
     @staticmethod
     def of(event: dg.AssetMaterialization) -> _Made | None:
@@ -32,11 +37,13 @@ class _Made:
         data = json.loads(value) if isinstance(value, str) else value or {}
         if data.get("narrowed"):
             return None
-        return _Made(data.get("versions", {}), data.get("read_from", 0.0))
+        tags = event.tags or {}
+        return _Made(data.get("versions", {}), data.get("read_from", 0.0), tags.get(CODE_VERSION))
 
 
-class SourceIsAhead(dg.AutomationCondition[dg.AssetKey]):
-    """True where a source was observed with another data version than the one that the asset was last made from.
+class NetBoxIsBehind(dg.AutomationCondition[dg.AssetKey]):
+    """True where a source was observed with another data version than the one that the asset was last made from, and
+    where it was made by another mapping, before an upgrade.
 
     An observation from before the run that made it does not count: the run has read newer data. An asset that was
     never made is behind as soon as any of its sources has been observed.
@@ -44,18 +51,19 @@ class SourceIsAhead(dg.AutomationCondition[dg.AssetKey]):
 
     @property
     def name(self) -> str:
-        return "a source is ahead"
+        return "NetBox is behind"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         subset = context.candidate_subset
         if subset.is_empty:
             return dg.AutomationResult(context, subset)
         view = context.asset_graph_view
-        sources = [key for key in view.asset_graph.get(context.key).parent_keys if key.path[0] == SOURCE_PREFIX]
+        node = view.asset_graph.get(context.key)
+        sources = [key for key in node.parent_keys if key.path[0] == SOURCE_PREFIX]
         behind = {
             partition
             for partition in subset.expensively_compute_partition_keys()
-            if _is_behind(view, context.key, partition, sources)
+            if _is_behind(view, context.key, partition, sources, node.code_version)
         }
         return dg.AutomationResult(context, subset.compute_intersection_with_partition_keys(behind))
 
@@ -64,8 +72,12 @@ _observations: WeakKeyDictionary[Any, dict[tuple[dg.AssetKey, str], tuple[str, f
 """By the view of the graph, of which there is one per tick: what was observed, asked for once and not per asset."""
 
 
-def _is_behind(view: Any, key: dg.AssetKey, partition: str, sources: list[dg.AssetKey]) -> bool:
+def _is_behind(
+    view: Any, key: dg.AssetKey, partition: str, sources: list[dg.AssetKey], code_version: str | None
+) -> bool:
     made = next(_whole(view.instance, key, partition), None)
+    if made is not None and made.code_version != code_version:
+        return True
     observed = _observations.setdefault(view, {})
     for source in sources:
         place = (source, partition)
@@ -100,7 +112,7 @@ def observed_version(instance: dg.DagsterInstance, source: dg.AssetKey, partitio
 
 
 def changed_at_the_source() -> dg.AutomationCondition[dg.AssetKey]:
-    """Requested once a source is ahead; after a failed run again at the next change, or at the next full hour.
+    """Requested once NetBox is behind; after a failed run again at the next change, or at the next full hour.
 
     Armed by being switched on and by a change, disarmed by the request (``since``), so that a run that fails for a
     lasting reason is not requested for ever; what arrives while a run is under way stays armed until it has ended.
@@ -112,4 +124,4 @@ def changed_at_the_source() -> dg.AutomationCondition[dg.AssetKey]:
     # Dagster notes a request one evaluation later: what has changed by then is not what was requested.
     armed = arming.since(condition.newly_requested() & ~arming)
     quiet = ~condition.in_progress() & ~condition.any_deps_in_progress()
-    return (quiet & armed & SourceIsAhead()).with_label("changed at the source")
+    return (quiet & armed & NetBoxIsBehind()).with_label("changed at the source")

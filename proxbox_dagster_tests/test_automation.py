@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from proxbox_dagster.assembly import build_definitions
+from proxbox_dagster.code_version import code_version
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import class_key, source_key
 from proxbox_dagster.proxmox.sources import SOURCES
@@ -188,6 +189,26 @@ def test_the_network_of_a_node_concerns_no_storage_disk_or_backup(settled: Autom
     settled.sweep()
     [requested] = settled.tick().values()
     assert requested == classes("node_interfaces", "vm_interfaces", "vm_ip_addresses")
+
+
+def test_what_an_upgrade_maps_in_another_way_is_requested_once(
+    settled: Automation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = settled.definitions
+    monkeypatch.setattr(
+        "proxbox_dagster.assets.code_version",
+        lambda stage, item: "new" if stage.name == "snapshots" else code_version(stage, item),
+    )
+    settled.definitions = build_definitions(settled.world.settings)
+    try:
+        requested = settled.tick()
+        assert requested == {name: classes("snapshots") for name in settled.world.settings.endpoint_names}
+        assert all(result.success for result in settled.run(requested))
+        assert settled.tick(60) == {}
+    finally:
+        settled.definitions = before
+        for endpoint in settled.world.settings.endpoint_names:
+            assert settled.full_update(endpoint).success
 
 
 def test_a_change_during_a_run_is_not_lost(settled: Automation) -> None:
