@@ -10,7 +10,7 @@ import dagster as dg
 from proxbox_dagster.audit import Audit, is_ours
 from proxbox_dagster.facts import Fetched, guest_key
 from proxbox_dagster.keys import class_key
-from proxbox_dagster.metadata import reasons_table, table
+from proxbox_dagster.metadata import reasons_table, table, whole
 from proxbox_dagster.netbox.spec import Desired, Kind, ModelSpec, ObjectClass, Ownership, Skip
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.stages.vm_ip_addresses import VM_PRIMARY_ADDRESSES
@@ -141,7 +141,9 @@ def addresses_check(inputs: Mapping[str, Fetched], primaries: Desired) -> dg.Ass
         without.append((f"{row['name'] or ''} ({key})".strip(), gap.reason if gap else "it reports none"))
     metadata: dict[str, Any] = {"guests_without_address": len(without)}
     if without:
-        metadata["guests"] = dg.MetadataValue.md(table(("guest", "reason"), sorted(without)))
+        metadata["guests"] = dg.MetadataValue.md(
+            table(("guest", "reason"), [(name, whole(reason)) for name, reason in sorted(without)])
+        )
     return dg.AssetCheckResult(
         check_name=ADDRESSES,
         asset_key=class_key(ADDRESSED),

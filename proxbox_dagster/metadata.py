@@ -21,6 +21,9 @@ MAX_ROWS = 50
 """Rows of a table in metadata; what is beyond is counted, and in the run's report file."""
 
 MAX_CELL = 160
+MAX_REASON = 700
+"""A reason ends with its remedy, often a command to be copied: half of one is worse than none."""
+
 MAX_TEXT = 400
 
 EXAMPLES = 3
@@ -85,7 +88,7 @@ def _tables(report: ClassReport, places: Places) -> dict[str, dg.MetadataValue[A
         found["not_observed"] = gaps_table(report.gaps)
     if report.notes:
         lines = list(dict.fromkeys(report.notes))
-        found["notes"] = "\n".join(f"- {_cell(line)}" for line in lines[:MAX_ROWS]) + _rest(len(lines))
+        found["notes"] = "\n".join(f"- {_cell(line, MAX_REASON)}" for line in lines[:MAX_ROWS]) + _rest(len(lines))
     return {name: dg.MetadataValue.md(text) for name, text in found.items()}
 
 
@@ -158,7 +161,7 @@ def reasons_table(skips: Sequence[Skip]) -> str:
     for skip in skips:
         groups.setdefault(_likeness(skip.reason, skip.label), []).append(skip)
     rows = [
-        (len(items), _some([item.label for item in items]), items[0].reason if len(items) == 1 else reason)
+        (len(items), _some([item.label for item in items]), whole(items[0].reason if len(items) == 1 else reason))
         for reason, items in sorted(groups.items(), key=lambda group: -len(group[1]))
     ]
     return table(("count", "objects", "reason"), rows)
@@ -166,7 +169,7 @@ def reasons_table(skips: Sequence[Skip]) -> str:
 
 def gaps_table(gaps: Iterable[Gap]) -> str:
     """What could not be read and is therefore left as it is, by reason."""
-    return table(("where", "reason"), [(where, reason) for reason, where in grouped_gaps(gaps)])
+    return table(("where", "reason"), [(where, whole(reason)) for reason, where in grouped_gaps(gaps)])
 
 
 def grouped_gaps(gaps: Iterable[Gap]) -> list[tuple[str, str]]:
@@ -199,6 +202,11 @@ class Raw(str):
     """Text that is Markdown already."""
 
 
+def whole(reason: str) -> Raw:
+    """A reason as a cell."""
+    return Raw(_cell(reason, MAX_REASON))
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table of at most :data:`MAX_ROWS` rows, saying how many are left out."""
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
@@ -210,9 +218,9 @@ def _rest(count: int) -> str:
     return f"\n\n… and {count - MAX_ROWS} more, all of them in the file full_list" if count > MAX_ROWS else ""
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, limit: int = MAX_CELL) -> str:
     """Text that stays text and in its cell, whatever characters a guest's owner chose."""
-    return re.sub(r"([\\|<`*\[\]])", r"\\\1", _cut(" ".join(str(value).split()), MAX_CELL))
+    return re.sub(r"([\\|<`*\[\]])", r"\\\1", _cut(" ".join(str(value).split()), limit))
 
 
 def _cut(text: str, limit: int) -> str:

@@ -1,6 +1,6 @@
 """The full list of what a run changed, as files for whom the bounded tables of the UI do not do.
 
-A CSV file per object class in a folder per run: ``<endpoint>/<start, UTC>-<run>/<object class>.csv``.
+A CSV file per object class in a folder per run: ``<endpoint>/<start, UTC>-<run>-<job>/<object class>.csv``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from proxbox_dagster.report import ClassReport
 
 COLUMNS = ("what", "object", "field", "before", "after", "reason", "netbox", "proxmox")
 
-_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}$")
+_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}-(?P<job>\w+)$")
 """Names of our folders; what else lies there is not ours to remove."""
 
 
-def run_folder(base: UPath, endpoint: str, started: datetime, run_id: str) -> UPath:
+def run_folder(base: UPath, endpoint: str, started: datetime, run_id: str, job: str) -> UPath:
     """The folder of one run; the names of an endpoint's runs sort by time."""
-    return base / endpoint / f"{started:%Y%m%dT%H%M%SZ}-{run_id[:8]}"
+    return base / endpoint / f"{started:%Y%m%dT%H%M%SZ}-{run_id[:8]}-{job}"
 
 
 def report_rows(report: ClassReport, netbox_url: str) -> Iterator[tuple[str, ...]]:
@@ -46,6 +46,7 @@ def report_rows(report: ClassReport, netbox_url: str) -> Iterator[tuple[str, ...
 def write_report(report: ClassReport, folder: UPath, netbox_url: str, keep: int) -> UPath | None:
     """Write a class's list, unless there is nothing to tell, and drop the folders of the oldest runs beyond ``keep``.
 
+    Each job has its own: runs each quarter of an hour would drive out last night's.
     Raises :class:`OSError`, or what the file system of ``folder`` raises.
     """
     lines = list(report_rows(report, netbox_url)) if keep else []
@@ -58,7 +59,7 @@ def write_report(report: ClassReport, folder: UPath, netbox_url: str, keep: int)
     file = folder / f"{report.object_class}.csv"
     file.write_text(text.getvalue(), encoding="utf-8")
     if fresh:
-        _drop_oldest(folder.parent, keep)
+        _drop_oldest(folder, keep)
     return file
 
 
@@ -67,10 +68,17 @@ def _harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) and len(cell) > 1 else cell
 
 
-def _drop_oldest(folder: UPath, keep: int) -> None:
-    runs = sorted((item for item in folder.iterdir() if _RUN.match(item.name)), key=lambda item: item.name)
+def _drop_oldest(newest: UPath, keep: int) -> None:
+    job = _job_of(newest)
+    runs = sorted((item for item in newest.parent.iterdir() if job == _job_of(item)), key=lambda item: item.name)
     for run in runs[:-keep]:
         for file in run.iterdir():
             file.unlink(missing_ok=True)
         if run.exists():  # on an object store a folder goes with its last file
             run.rmdir()
+
+
+def _job_of(folder: UPath) -> str | None:
+    """``None`` for what is no folder of ours."""
+    found = _RUN.match(folder.name)
+    return found["job"] if found else None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from proxbox_dagster.chart import COLOURS, Bar, chart, data_uri
-from proxbox_dagster.metadata import Raw, result_line, table
+from proxbox_dagster.metadata import Raw, result_line, table, whole
 from proxbox_dagster.report import COUNTS
 
 MAX_TABLE = 8
@@ -158,7 +158,7 @@ def _attention(story: RunStory) -> list[str]:
             said.setdefault((line.stage, line.attention), []).append(line.object_class)
     classes = Counter(line.stage for line in story.lines)
     rows = [
-        (stage, f"all {len(names)}" if 1 < len(names) == classes[stage] else ", ".join(names), text)
+        (stage, f"all {len(names)}" if 1 < len(names) == classes[stage] else ", ".join(names), whole(text))
         for (stage, text), names in said.items()
     ]
     return [table(("stage", "object class", "what"), rows)] if rows else []

@@ -11,12 +11,13 @@ from proxbox_dagster.facts import Gap, GapKind
 from proxbox_dagster.metadata import MAX_ROWS, Places, report_metadata, result_line
 from proxbox_dagster.netbox.changes import Conflict
 from proxbox_dagster.netbox.spec import Outcome, Skip
+from proxbox_dagster.proxmox.grants import grant
 from proxbox_dagster.report import Change, ClassReport
 
 NETBOX = "https://netbox.example.org"
 PLACES = Places(NETBOX, "/dcim/devices/?cf_proxmox_endpoint=ams1", "https://pve1:8006/#v1:0:=cluster", "/r/devices.csv")
-BOUND = 64_000
-"""Bytes of one materialization's metadata in Dagster's database, whatever the size of the cluster."""
+BOUND = 160_000
+"""Bytes of one materialization's metadata in Dagster's database, at any size of the cluster and of the reasons."""
 
 
 def change(label: str = "web01", action: str = "update", field: str = "memory", **more: Any) -> Change:
@@ -41,11 +42,14 @@ def huge(count: int = 10_000) -> ClassReport:
             *(change(name, field=field, before="x" * 500) for name in names for field in ("name", "memory")),
             *(change(name, "create", field, after="y" * 500) for name in names for field in ("name", "memory", "disk")),
         ],
-        skips=[Skip(name, f"guest {number}: {'z' * 300} {name}") for number, name in enumerate(names)],
-        failures=[Skip(name, f"{name} is {'w' * 50}{number}", Outcome.FAILED) for number, name in enumerate(names)],
+        skips=[Skip(name, f"guest {number}: {'z' * 3000} {name}") for number, name in enumerate(names)],
+        failures=[Skip(name, f"{name} is {'w' * 5000}{number}", Outcome.FAILED) for number, name in enumerate(names)],
         conflicts=[Conflict(name, "role", "a" * 400, "b" * 400, number) for number, name in enumerate(names)],
-        notes=[f"note {number} {'n' * 300}" for number in range(count)],
-        gaps=[Gap("guest", f"qemu/{number}", GapKind.FAILED, f"odd {'o' * number}") for number in range(count // 10)],
+        notes=[f"note {number} {'n' * 3000}" for number in range(count)],
+        gaps=[
+            Gap("guest", f"qemu/{number}", GapKind.FAILED, f"odd {'o' * 900} {'p' * number}")
+            for number in range(count // 10)
+        ],
         braked="more than the brake allows " * 40,
     )
 
@@ -55,6 +59,20 @@ def test_metadata_stays_small_at_ten_thousand_guests() -> None:
     event = dg.AssetMaterialization("netbox/virtual_machines", metadata=metadata)
     assert len(dg.serialize_value(event)) < BOUND
     assert len(text_of(huge(), "changes").splitlines()) <= MAX_ROWS + 4
+
+
+@pytest.mark.parametrize("name", ["not_observed", "skips", "failures", "notes"])
+def test_a_reason_is_told_to_its_end_where_the_remedy_stands(name: str) -> None:
+    line = grant("/", ("VM.GuestAgent.Audit",), "netbox@pve", "sync")
+    reason = f"the API token netbox@pve!sync lacks VM.GuestAgent.Audit on /: no agent is asked. Grant it: {line}"
+    told = {
+        "not_observed": {"gaps": [Gap("all", "", GapKind.PERMISSION, reason)]},
+        "skips": {"skips": [Skip("vm1", reason)]},
+        "failures": {"failures": [Skip("vm1", reason, Outcome.FAILED)]},
+        "notes": {"notes": [f"kept: vm1: {reason}"]},
+    }
+    text = text_of(ClassReport("s", "c", dry_run=False, **told[name]), name)
+    assert reason in text.replace("\\|", "|")
 
 
 def test_a_table_says_how_much_it_leaves_out() -> None:

@@ -36,41 +36,48 @@ def lines(file: UPath) -> list[dict[str, str]]:
 
 
 def test_every_change_is_in_the_file(base: UPath) -> None:
-    folder = run_folder(base, "ams1", START, "0123456789")
+    folder = run_folder(base, "ams1", START, "0123456789", "full_update")
     file = write_report(report(*(f"vm{number}" for number in range(500))), folder, NETBOX, keep=5)
     assert file is not None
     rows = lines(file)
     assert [row["object"] for row in rows] == [f"vm{number}" for number in range(500)]
     assert list(rows[0]) == list(COLUMNS)
     assert rows[0]["netbox"] == f"{NETBOX}/vm/7/"
-    assert file.parent.name == "20260301T120000Z-01234567"
+    assert file.parent.name == "20260301T120000Z-01234567-full_update"
 
 
 def test_a_name_is_no_formula(base: UPath) -> None:
-    file = write_report(report("=cmd|' /C calc'!A0"), run_folder(base, "a", START, "0123456789"), NETBOX, keep=5)
+    file = write_report(
+        report("=cmd|' /C calc'!A0"), run_folder(base, "a", START, "0123456789", "full_update"), NETBOX, keep=5
+    )
     assert file is not None
     assert lines(file)[0]["object"].startswith("'=")
 
 
 def test_nothing_to_tell_is_no_file(base: UPath) -> None:
-    folder = run_folder(base, "ams1", START, "0123456789")
+    folder = run_folder(base, "ams1", START, "0123456789", "full_update")
     assert write_report(report(), folder, NETBOX, keep=5) is None
     assert write_report(report("vm"), folder, NETBOX, keep=0) is None
     assert not folder.exists()
 
 
-def test_only_the_newest_runs_of_an_endpoint_are_kept(base: UPath) -> None:
+def test_only_the_newest_runs_of_an_endpoint_and_job_are_kept(base: UPath) -> None:
+    """The quick runs of one morning must not drive out what the last nights have told."""
     stranger = base / "ams1" / "notes"
     stranger.mkdir(parents=True)
     (stranger / "mine.txt").write_text("kept")
+    skipped = ClassReport("stage", "devices", dry_run=False, skips=[Skip("pve1", "offline")])
     for number in range(6):
-        folder = run_folder(base, "ams1", START + timedelta(hours=number), f"{number:08x}")
-        write_report(report("vm"), folder, NETBOX, keep=3)
-        skipped = ClassReport("stage", "devices", dry_run=False, skips=[Skip("pve1", "offline")])
-        write_report(skipped, folder, NETBOX, keep=3)
-    write_report(report("vm"), run_folder(base, "lab", START, "0" * 8), NETBOX, keep=3)
-    kept = sorted(item.name for item in (base / "ams1").iterdir())
-    assert kept == [f"20260301T{hour}0000Z-{number:08x}" for number, hour in ((3, 15), (4, 16), (5, 17))] + ["notes"]
+        for job in ("full_update", *["quick_update"] * 4 * (number > 3)):
+            moment = START + timedelta(hours=number)
+            folder = run_folder(base, "ams1", moment, uuid.uuid4().hex, job)
+            write_report(report("vm"), folder, NETBOX, keep=3)
+            write_report(skipped, folder, NETBOX, keep=3)
+    write_report(report("vm"), run_folder(base, "lab", START, "0" * 8, "full_update"), NETBOX, keep=3)
+    kept = [item.name for item in (base / "ams1").iterdir()]
+    hours = {job: sorted(name[9:11] for name in kept if name.endswith(job)) for job in ("full_update", "quick_update")}
+    assert hours == {"full_update": ["15", "16", "17"], "quick_update": ["17", "17", "17"]}
+    assert len(kept) == 7
     assert (stranger / "mine.txt").exists()
     assert len(list((base / "lab").iterdir())) == 1
 

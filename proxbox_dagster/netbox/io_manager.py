@@ -57,7 +57,7 @@ def _write_file(context: dg.OutputContext, run: Any, report: ClassReport) -> str
     settings = run.file.reports
     try:
         base = artifact_folder(settings.path, context.step_context.instance, "reports")
-        folder = run_folder(base, run.endpoint.name, run.started, context.run_id)
+        folder = run_folder(base, run.endpoint.name, run.started, context.run_id, context.step_context.job_name)
         file = write_report(report, folder, run.connection.url, settings.keep)
     except Exception as error:  # whatever the file system of an fsspec URL raises
         context.log.warning(f"the full list of {report.object_class} could not be written ('reports'): {error}")
