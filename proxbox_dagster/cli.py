@@ -66,6 +66,7 @@ def _run(
     show_changes: bool,
 ) -> None:
     # Dagster takes seconds to import; --help and usage errors should not.
+    from proxbox_dagster.failures import EXPECTED
     from proxbox_dagster.sync import Order, sync_endpoints
     from proxbox_dagster.terminal import Terminal
 
@@ -75,13 +76,14 @@ def _run(
         vmids=tuple(vmids or ()),
         dry_run=dry_run,
         override_brake=override_brake,
+        changes=show_changes,
     )
     console = Console(stderr=as_json)
     try:
         quiet = as_json and not console.is_terminal
         with Terminal(console, show_changes=show_changes, quiet=quiet, stages=order.stages) as terminal:
             result = sync_endpoints(order, terminal)
-    except SettingsError as error:
+    except EXPECTED as error:
         result = {"ok": False, "dry_run": dry_run, "endpoints": {}, "errors": [str(error)]}
         if not as_json:
             console.print("[red]✗[/red] ", end="")
@@ -105,13 +107,14 @@ def _stage_name(text: str) -> str:
 def doctor() -> None:
     """Try everything that a run needs, without writing. A line each, with the remedy; exit status 1 when one fails."""
     from proxbox_dagster.doctor import examine
+    from proxbox_dagster.rules import checked
     from proxbox_dagster.settings import load_settings
 
     console = Console()
     signs = {True: "[green]✓[/green]", None: "[yellow]![/yellow]", False: "[red]✗[/red]"}
     failed = False
     try:
-        for finding in examine(load_settings()):
+        for finding in examine(checked(load_settings())):
             failed = failed or finding.ok is False
             console.print(f"{signs[finding.ok]} {finding.subject}: ", end="")
             console.print(finding.text, highlight=False, markup=False, soft_wrap=True)
@@ -131,6 +134,7 @@ def purge(
     from proxbox_dagster.failures import EXPECTED
     from proxbox_dagster.purge import Owned
     from proxbox_dagster.purge import purge as purge_endpoint
+    from proxbox_dagster.rules import checked
     from proxbox_dagster.settings import load_settings
 
     console = Console()
@@ -149,7 +153,7 @@ def purge(
     clean = True
     try:
         for name in endpoint:
-            clean = purge_endpoint(load_settings(), name, yes=yes, tell=tell, warn=warn) and clean
+            clean = purge_endpoint(checked(load_settings()), name, yes=yes, tell=tell, warn=warn) and clean
     except EXPECTED as error:
         clean = False
         console.print(f"✗ {error}", highlight=False, markup=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -112,6 +112,18 @@ class ClassReport:
             **self.counts(),
             "duration_seconds": self.duration_seconds,
         }
+
+    def change_lines(self) -> Iterator[dict[str, Any]]:
+        """As lines of ``plan --json``: object_class, action, object, and the field with its two values as text."""
+        for item in self.changes:
+            yield {
+                "object_class": self.object_class,
+                "action": item.action,
+                "object": item.label,
+                "field": item.field,
+                "before": item.before,
+                "after": item.after,
+            }
 
 
 def report_of(

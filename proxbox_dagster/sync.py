@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from proxbox_dagster.failures import CANCELLED, words_of
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
 from proxbox_dagster.progress import Progress, watch
 from proxbox_dagster.report import ClassReport
+from proxbox_dagster.rules import checked
 from proxbox_dagster.run import RunOptions
 from proxbox_dagster.settings import Settings, SettingsError, load_settings
 from proxbox_dagster.stages import STAGES, left_out
@@ -42,6 +43,8 @@ class Order:
     vmids: tuple[int, ...] = ()
     dry_run: bool = False
     override_brake: bool = False
+    changes: bool = False
+    """Tell each change field by field, and not the counts only."""
 
 
 class Audience(Protocol):
@@ -59,11 +62,11 @@ class Audience(Protocol):
 def sync_endpoints(order: Order, audience: Audience) -> dict[str, Any]:
     """The ``--json`` object. One endpoint's failure never stops another; being cancelled does (key ``cancelled``).
 
-    Raises :class:`SettingsError`.
+    Raises :class:`SettingsError`, and :class:`FolderNotOurs`.
     """
-    settings = load_settings()
+    settings = checked(load_settings())
     settings.require()
-    names = list(order.endpoints) or settings.endpoint_names
+    names = list(dict.fromkeys(order.endpoints)) or settings.endpoint_names
     for name in names:
         settings.endpoint(name)  # unknown names and missing secrets, before anything is contacted
     settings.netbox_connection()
@@ -71,38 +74,35 @@ def sync_endpoints(order: Order, audience: Audience) -> dict[str, Any]:
     results: dict[str, Any] = {}
     cancelled = False
     try:
-        with ExitStack() as stack:
-            stack.enter_context(_reading_early(order, settings, names[0], run_ids[names[0]]))
-            job = build_definitions(settings).resolve_job_def(FULL_UPDATE)
-            selection = _selection(order, settings)
-            if notice := left_out(plugin=settings.require().plugin):
-                audience.notice(notice)
-            instance = stack.enter_context(_instance(order))
+        _read_early(order, settings, names[0], run_ids[names[0]])
+        job = build_definitions(settings).resolve_job_def(FULL_UPDATE)
+        selection = _selection(order, settings)
+        if notice := left_out(plugin=settings.require().plugin):
+            audience.notice(notice)
+        with _instance(order) as instance:
             for name in names:
                 audience.endpoint_started(name)
-                with _reading_early(order, settings, name, run_ids[name]):
-                    results[name], cancelled = _sync_one(job, instance, name, run_ids[name], order, selection, audience)
+                _read_early(order, settings, name, run_ids[name])
+                results[name], cancelled = _sync_one(job, instance, name, run_ids[name], order, selection, audience)
                 audience.endpoint_ended(name, results[name])
                 if cancelled:
                     break
     except KeyboardInterrupt:  # between two runs, or before the first
         cancelled = True
         name = next((name for name in names if name not in results), names[-1])
-        results.setdefault(name, _told(run_ids[name], False, {}, [CANCELLED]))
+        results.setdefault(name, _told(order, run_ids[name], False, {}, [CANCELLED]))
+    finally:
+        for name, run_id in run_ids.items():
+            early.end(name, run_id)
     ok = not cancelled and all(result["ok"] for result in results.values())
     told = {"ok": ok, "dry_run": order.dry_run, "endpoints": results}
     return {**told, "cancelled": True} if cancelled else told
 
 
-@contextmanager
-def _reading_early(order: Order, settings: Settings, endpoint: str, run_id: str) -> Iterator[None]:
-    """Have a run over the whole endpoint read while Dagster sets itself up."""
+def _read_early(order: Order, settings: Settings, endpoint: str, run_id: str) -> None:
+    """Have a run over the whole endpoint read while Dagster sets itself up; once it was told so, it does already."""
     if not order.stages and not order.vmids:
         early.begin(settings, endpoint, run_id, RunOptions(dry_run=order.dry_run, override_brake=order.override_brake))
-    try:
-        yield
-    finally:
-        early.end(endpoint, run_id)
 
 
 def _selection(order: Order, settings: Settings) -> list[dg.AssetKey] | None:
@@ -196,13 +196,15 @@ def _sync_one(
     if cancelled:
         _report_canceled(instance, run_id)
         errors = errors or [CANCELLED]
-    return _told(run_id, ok, reports, errors), cancelled
+    return _told(order, run_id, ok, reports, errors), cancelled
 
 
-def _told(run_id: str, ok: bool, reports: dict[str, ClassReport], errors: list[str]) -> dict[str, Any]:
+def _told(order: Order, run_id: str, ok: bool, reports: dict[str, ClassReport], errors: list[str]) -> dict[str, Any]:
     lines = [report.line() for report in reports.values()]
     warnings = [f"{report.object_class}: {line}" for report in reports.values() for line in report.warnings]
-    return {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings}
+    told = {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings}
+    changes = [change for report in reports.values() for change in report.change_lines()]
+    return {**told, "changes": changes} if order.changes else told
 
 
 def _report_canceling(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from proxbox_dagster import early, sync
+from proxbox_dagster.cli import app
 from proxbox_dagster.lock import EndpointBusy
 from proxbox_dagster.run import EndpointRun, RunOptions
 from proxbox_dagster.terminal import Terminal
@@ -83,6 +87,40 @@ def test_what_kept_it_from_beginning_is_told_to_who_claims_it(seen: Seen, monkey
         early.claim("ams1", RUN, RunOptions(), print)
     assert len(seen.closed) == 1
     assert not seen.prefetched.is_set()
+
+
+def test_an_endpoint_that_is_named_twice_is_synced_once(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster takes no second run of one id; the command line ended with a traceback."""
+    settings = two_endpoints()
+    synced: list[str] = []
+
+    def sync_one(_job: Any, _instance: Any, endpoint: str, run_id: str, *_: Any) -> tuple[dict[str, Any], bool]:
+        assert early.claim(endpoint, run_id, RunOptions(), print)
+        synced.append(endpoint)
+        return {"ok": True, "run_id": run_id, "errors": []}, False
+
+    monkeypatch.setattr(sync, "load_settings", lambda: settings)
+    monkeypatch.setattr(sync, "_sync_one", sync_one)
+    result = sync.sync_endpoints(sync.Order(endpoints=("lab", "ams1", "lab")), Terminal(Console(), quiet=True))
+    assert (synced, list(result["endpoints"])) == (["lab", "ams1"], ["lab", "ams1"])
+
+
+def test_a_folder_that_is_open_to_others_is_told_in_one_line(
+    seen: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "proxbox-dagster"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    settings = two_endpoints()
+    monkeypatch.setattr(sync, "load_settings", lambda: settings)
+    result = CliRunner().invoke(app, ["sync", "--json"])
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["ok"], told["endpoints"]) == (1, False, {})
+    assert told["errors"] == [
+        f"{folder} is open to other users (mode 777), who could have put there what a run goes by. "
+        f"Empty it, and close it: chmod 700 {folder}"
+    ]
 
 
 def test_a_command_that_is_interrupted_before_its_first_run_tells_so(
