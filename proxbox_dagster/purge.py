@@ -8,11 +8,12 @@ from typing import Any
 
 from proxbox_dagster import stages
 from proxbox_dagster.lock import EndpointLock
-from proxbox_dagster.netbox.client import NetBoxClient, chunks
+from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.errors import RowsRefused
 from proxbox_dagster.netbox.spec import KEEP_TAG, ModelSpec
 from proxbox_dagster.netbox.state import NetBoxState
-from proxbox_dagster.netbox.values import decode
+from proxbox_dagster.netbox.values import has_tag
+from proxbox_dagster.parallel import in_lists
 from proxbox_dagster.settings import Settings
 
 RUN_ID = "purge"
@@ -45,7 +46,7 @@ def owned_rows(state: NetBoxState) -> list[Owned]:
         for row in state.rows(spec):
             if not state.is_ours(spec, row) or state.owner_of(row) != endpoint:
                 continue
-            if "tags" in spec.by_name and KEEP_TAG in decode(spec.by_name["tags"], row):
+            if has_tag(spec, row, KEEP_TAG):
                 item.kept.append(f"{item.label(row)}: tagged {KEEP_TAG}")
             else:
                 item.rows.append(row)
@@ -120,8 +121,8 @@ def _keep_what_people_use(state: NetBoxState, item: Owned) -> None:
 
 def remove(client: NetBoxClient, state: NetBoxState, item: Owned) -> bool:
     """Remove the rows of one class. False where NetBox did not let one go."""
-    for part in chunks(item.rows, 50):
-        item.deleted += _delete(client, state, item, list(part))
+    for part in in_lists(item.rows, 50, workers=1):
+        item.deleted += _delete(client, state, item, part)
     return item.deleted == len(item.rows)
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -198,3 +199,22 @@ def test_a_row_that_was_written_meanwhile_is_not_replaced_by_the_one_that_was_re
     assert [row["name"] for row in state.rows(ROLE)] == ["Ours"]
     state.look_again(ROLE, again)
     assert [row["name"] for row in state.rows(ROLE)] == ["Qemu"]
+
+
+def test_who_looks_again_keeps_nobody_from_taking_in_what_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    netbox = synced()
+    state = state_of(netbox)
+    state.load_shared(ROLE, wanted("roles", role("qemu")).rows)
+    [row] = state.rows(ROLE)
+    read, taken = netbox.read, []
+
+    def meanwhile(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        thread = threading.Thread(target=state.put, args=(ROLE, row), daemon=True)
+        thread.start()
+        thread.join(WAIT)
+        taken.append(not thread.is_alive())
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(netbox, "read", meanwhile)
+    state.look_again(ROLE, wanted("roles", role("qemu")).rows)
+    assert taken == [True]

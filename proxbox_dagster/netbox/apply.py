@@ -26,6 +26,7 @@ from proxbox_dagster.netbox.spec import (
     Skip,
 )
 from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.tables import key_of
 from proxbox_dagster.netbox.values import decode
 from proxbox_dagster.parallel import each, in_lists
 
@@ -116,7 +117,7 @@ class Writer:
                 creates.append(item)
         updates: list[Update] = []
         for change in plan.updates:
-            skip = held.get(Ref(spec.index_name, self._state.key_of(spec, change.row))) if change.adopted else None
+            skip = held.get(Ref(spec.index_name, key_of(spec, change.row))) if change.adopted else None
             if skip:
                 reason = f"NetBox refused it: {skip.label} could not let go of its number"
                 done.failed.append(Skip(change.row.label, reason, Outcome.FAILED))

@@ -368,12 +368,6 @@ class NetBoxClient:
             session.close()
 
 
-def chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """``rows`` in slices of at most ``size``."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
 def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return max(error.wait if isinstance(error, Passing) else 0.0, PAUSE(state))

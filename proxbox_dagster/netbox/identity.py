@@ -16,7 +16,7 @@ from proxbox_dagster.netbox.moves import is_elsewhere
 from proxbox_dagster.netbox.records import memory_of, missing_record
 from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, Ref, Row, UniqueKey
 from proxbox_dagster.netbox.state import NetBoxState
-from proxbox_dagster.netbox.values import decode, normal
+from proxbox_dagster.netbox.values import decode, has_tag, normal
 
 
 class Identities:
@@ -87,8 +87,8 @@ class Identities:
         found: dict[Any, list[dict[str, Any]]] = {}
         for candidate in self.state.look_up(self.spec, UniqueKey((proof,), proof), rows):
             owner = self.state.owner_of(candidate)
-            tagged = OWNER_TAG in decode(self.spec.by_name["tags"], candidate)
-            if owner and owner != self.state.endpoint and tagged and missing_record(candidate):
+            theirs = owner and owner != self.state.endpoint and has_tag(self.spec, candidate, OWNER_TAG)
+            if theirs and missing_record(candidate):
                 found.setdefault(decode(self.spec.by_name[proof], candidate), []).append(candidate)
         self._movers = {value: those[0] for value, those in found.items() if len(those) == 1 and wanted[value] == 1}
 
@@ -139,7 +139,7 @@ class Identities:
             return False  # another endpoint's, or ours under another identity
         if is_elsewhere(self.desired, row, rival, self.state):
             return False  # adopting it would take it from where people put it
-        tagged = "tags" in self.spec.by_name and OWNER_TAG in decode(self.spec.by_name["tags"], rival)
+        tagged = has_tag(self.spec, rival, OWNER_TAG)
         return self.rules.adopt == "by_name" or (tagged and (self.spec.adopt_tagged or self.rules.adopt == "tagged"))
 
     def conflict(self, row: Row, rival: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from proxbox_dagster.netbox.records import memory_of
 from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, Desired, Kind, ModelSpec, Ownership, Ref, Row
 from proxbox_dagster.netbox.state import NetBoxState
-from proxbox_dagster.netbox.values import decode
+from proxbox_dagster.netbox.values import decode, is_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ def is_elsewhere(desired: Desired, row: Row, found: dict[str, Any], state: NetBo
     if spec.parent is None or current is None:
         return False
     wanted = row.values.get(spec.parent)
-    return current != (state.resolve(wanted) if isinstance(wanted, Ref) else wanted) or not _of_class(desired, found)
+    target = state.resolve(wanted) if isinstance(wanted, Ref) else wanted
+    return current != target or not is_of(desired.object_class, found)
 
 
 def held(desired: Desired, row: Row, found: dict[str, Any], state: NetBoxState) -> str | None:
@@ -108,14 +109,9 @@ def held(desired: Desired, row: Row, found: dict[str, Any], state: NetBoxState) 
     if row.only_new:
         return f"it is only configured here; NetBox has it elsewhere ({spec.parent} {parent}), and there it stays"
     covered = {state.resolve(ref) for ref in desired.coverage.parents}
-    if parent in covered and _of_class(desired, found):
+    if parent in covered and is_of(desired.object_class, found):
         return None
     return (
         f"NetBox has it elsewhere ({spec.parent} {parent}), where this run does not look ({desired.hold}): "
         "a run over everything decides"
     )
-
-
-def _of_class(desired: Desired, found: dict[str, Any]) -> bool:
-    spec = desired.object_class.spec
-    return all(decode(spec.by_name[name], found) == value for name, value in desired.object_class.only)

@@ -31,8 +31,8 @@ from proxbox_dagster.netbox.spec import (
     Skip,
 )
 from proxbox_dagster.netbox.state import NetBoxState
-from proxbox_dagster.netbox.tables import Blocked
-from proxbox_dagster.netbox.values import decode
+from proxbox_dagster.netbox.tables import Blocked, key_of
+from proxbox_dagster.netbox.values import decode, has_tag
 
 
 def plan(desired: Desired, state: NetBoxState, rules: Rules, now: datetime | None = None) -> Plan:
@@ -77,7 +77,7 @@ def _note_skips(desired: Desired, state: NetBoxState, made: Plan) -> None:
 def _without_doubles(rows: Iterable[Row], spec: ModelSpec, state: NetBoxState, made: Plan) -> list[Row]:
     first: dict[tuple[Any, ...], Row] = {}
     for row in rows:
-        key = state.key_of(spec, row)
+        key = key_of(spec, row)
         if key in first:
             reason = f"Proxmox names this {spec.name} twice ({first[key].label} and {row.label}); the first is used"
             made.failures.append(Skip(row.label, reason, Outcome.FAILED))
@@ -140,10 +140,10 @@ class _Planner:
         return {target: reason for target, reason in found if isinstance(target, int)}
 
     def _ref(self, row: Row) -> Ref:
-        return Ref(self.spec.index_name, self.state.key_of(self.spec, row))
+        return Ref(self.spec.index_name, key_of(self.spec, row))
 
     def _fail(self, row: Row, reason: str, outcome: Outcome = Outcome.FAILED) -> None:
-        skip = Skip(row.label, reason, outcome, self.state.key_of(self.spec, row))
+        skip = Skip(row.label, reason, outcome, key_of(self.spec, row))
         (self.made.failures if outcome is Outcome.FAILED else self.made.skips).append(skip)
         if not self.spec.update_only:
             self.state.block(self._ref(row), f"{row.label}: {reason}")
@@ -183,8 +183,7 @@ class _Planner:
     def _retire(self, row: Row, found: dict[str, Any]) -> None:
         """Take the identity off the old row and mark it, so that the new object inherits nothing of it."""
         mark = first_mark(self.spec, found, self.now)
-        kept = "tags" in self.spec.by_name and KEEP_TAG in decode(self.spec.by_name["tags"], found)
-        changes = {} if kept or is_marked(found) else dict(mark.changes)
+        changes = {} if has_tag(self.spec, found, KEEP_TAG) or is_marked(found) else dict(mark.changes)
         for name in self.spec.identity:
             if name != ENDPOINT_FIELD:
                 changes[name] = (decode(self.spec.by_name[name], found), None)

@@ -25,7 +25,7 @@ from proxbox_dagster.netbox.spec import (
     ModelSpec,
 )
 from proxbox_dagster.netbox.state import NetBoxState
-from proxbox_dagster.netbox.values import decode
+from proxbox_dagster.netbox.values import decode, has_tag, is_of
 
 Mode = Literal["ignore", "mark", "delete"]
 
@@ -124,7 +124,7 @@ def plan_removals(
     for row in gone:
         if row["id"] in twins:  # a person's copy, which carries our marks: nobody knows which of the two it is
             found.kept.append(f"{_label(spec, row)}: another row has the same identity; delete one of them by hand")
-        elif "tags" in spec.by_name and KEEP_TAG in decode(spec.by_name["tags"], row):
+        elif has_tag(spec, row, KEEP_TAG):
             found.kept.append(f"{_label(spec, row)}: tagged {KEEP_TAG}")
         elif row["id"] in outside:
             found.kept.append(f"{_label(spec, row)}: {outside[row['id']]}; delete it by hand if nobody needs it")
@@ -155,7 +155,7 @@ def _gone(desired: Desired, present: set[int], state: NetBoxState) -> tuple[int,
     if not (coverage.everything or coverage.parents):
         return 0, []
     state.load(spec)
-    ours = [row for row in state.rows(spec) if state.is_ours(spec, row) and _of_class(spec, row, desired)]
+    ours = [row for row in state.rows(spec) if state.is_ours(spec, row) and is_of(desired.object_class, row)]
     parents = {target for ref in coverage.parents if isinstance(target := state.resolve(ref), int)}
     bounds = [
         (spec.by_name[name], {target for ref in refs if isinstance(target := state.resolve(ref), int)})
@@ -176,7 +176,7 @@ def _unproved(desired: Desired, present: set[int], state: NetBoxState) -> list[s
     spec = desired.object_class.spec
     state.load(spec)
     unseen = [row for row in state.rows(spec) if row["id"] not in present and state.is_ours(spec, row)]
-    unseen = [row for row in unseen if _of_class(spec, row, desired) and not missing_record(row)]
+    unseen = [row for row in unseen if is_of(desired.object_class, row) and not missing_record(row)]
     if not unseen:
         return []
     names = ", ".join(_label(spec, row) for row in unseen[:3]) + (", ..." if len(unseen) > 3 else "")
@@ -270,12 +270,6 @@ def _covered(spec: ModelSpec, row: dict[str, Any], coverage: Coverage, parents: 
     if coverage.everything:
         return True
     return spec.parent is not None and decode(spec.by_name[spec.parent], row) in parents
-
-
-def _of_class(spec: ModelSpec, row: dict[str, Any], desired: Desired) -> bool:
-    """Where two object classes share a table (addresses of nodes and of guests), the rows of this one."""
-    fixed = desired.object_class.only
-    return all(decode(spec.by_name[name], row) == value for name, value in fixed)
 
 
 def _label(spec: ModelSpec, row: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from proxbox_dagster.netbox.spec import (
     Row,
     UniqueKey,
 )
-from proxbox_dagster.netbox.tables import Blocked, Pending, Resolved, Table, wanted_fields
+from proxbox_dagster.netbox.tables import Blocked, Pending, Resolved, Table, identity_of, key_of, wanted_fields
 from proxbox_dagster.netbox.values import decode, normal, raw_value
 
 
@@ -137,7 +137,7 @@ class NetBoxState:
         """Look up the rows of a shared class by its first unique key, each key once per run."""
         with self._tables[spec.path].reading:
             asked = self._asked[spec.index_name]
-            fresh = {key: row for row in rows if (key := self.key_of(spec, row)) not in asked}
+            fresh = {key: row for row in rows if (key := key_of(spec, row)) not in asked}
             self._take(spec.path, self.look_up(spec, spec.unique[0], fresh.values()))
             asked.update(fresh)
 
@@ -150,11 +150,11 @@ class NetBoxState:
 
     def look_again(self, spec: ModelSpec, rows: Sequence[Row]) -> None:
         """Take in those of ``rows`` that NetBox has by now, made by another run or an earlier request of this one."""
-        with self._lock:
-            for key in spec.unique:
-                for found in self.look_up(spec, key, rows, new_too=True):
-                    if spec.ownership is Ownership.SHARED or self.owner_of(found) == self.endpoint:
-                        self._put(spec.path, found)
+        for key in spec.unique:
+            # Not under the lock: a table that is being read takes it while this thread may wait for that table.
+            for found in self.look_up(spec, key, rows, new_too=True):
+                if spec.ownership is Ownership.SHARED or self.owner_of(found) == self.endpoint:
+                    self.put(spec, found)
 
     # -- what is known ------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class NetBoxState:
         for spec in self._makers[path]:
             if self._vmids:
                 self._learn(spec, row)
-            key = self.identity(spec, row)
+            key = identity_of(spec, row)
             if key is None:
                 continue
             index = table.keys.setdefault(spec.index_name, {})
@@ -217,33 +217,21 @@ class NetBoxState:
     def release(self, spec: ModelSpec, row: dict[str, Any]) -> None:
         """Take a row out of the index: its identity is another object's from now on."""
         with self._lock:
-            key = self.identity(spec, row)
+            key = identity_of(spec, row)
             index = self._tables[spec.path].keys.get(spec.index_name, {})
             if key is not None and index.get(key) == row["id"]:
                 del index[key]
 
-    def identity(self, spec: ModelSpec, row: dict[str, Any]) -> tuple[Any, ...] | None:
-        """A NetBox row's identity with ids for parents; ``None`` when a part of it is empty."""
-        key = tuple(decode(spec.by_name[name], row) for name in spec.identity)
-        return None if any(part is None for part in key) else key
-
-    def key_of(self, spec: ModelSpec, row: Row) -> tuple[Any, ...]:
-        """A desired row's identity in natural form (Refs stay Refs)."""
-        return tuple(
-            value if isinstance(value := row.values[name], Ref) else normal(spec.by_name[name], value)
-            for name in spec.identity
-        )
-
     def find(self, spec: ModelSpec, row: Row) -> dict[str, Any] | None:
         """The NetBox row of this identity, or ``None``."""
-        key = self._resolved_key(self.key_of(spec, row))
+        key = self._resolved_key(key_of(spec, row))
         row_id = self._tables[spec.path].keys.get(spec.index_name, {}).get(key) if key is not None else None
         return None if row_id is None else self._tables[spec.path].rows.get(row_id)
 
     def is_row_of(self, spec: ModelSpec, found: dict[str, Any], row: Row) -> bool:
         """True where a NetBox row has the identity of a desired one."""
-        key = self._resolved_key(self.key_of(spec, row))
-        return key is not None and self.identity(spec, found) == key
+        key = self._resolved_key(key_of(spec, row))
+        return key is not None and identity_of(spec, found) == key
 
     def _resolved_key(self, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
         parts: list[Any] = []

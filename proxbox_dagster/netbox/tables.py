@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, MEMORY_FIELD, MISSING_FIELD, ModelSpec, Ownership, Ref
+from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, MEMORY_FIELD, MISSING_FIELD, ModelSpec, Ownership, Ref, Row
+from proxbox_dagster.netbox.values import decode, normal
 
 _BOOKKEEPING: Final = {Ownership.ENDPOINT: (ENDPOINT_FIELD, MEMORY_FIELD, MISSING_FIELD)}
 
@@ -40,6 +41,20 @@ class Table:
     twice: dict[str, dict[tuple[Any, ...], list[int]]] = field(default_factory=dict)
     reading: threading.RLock = field(default_factory=threading.RLock)
     """Held while the table is read, so that other tables can be used meanwhile."""
+
+
+def identity_of(spec: ModelSpec, row: dict[str, Any]) -> tuple[Any, ...] | None:
+    """A NetBox row's identity with ids for parents; ``None`` when a part of it is empty."""
+    key = tuple(decode(spec.by_name[name], row) for name in spec.identity)
+    return None if any(part is None for part in key) else key
+
+
+def key_of(spec: ModelSpec, row: Row) -> tuple[Any, ...]:
+    """A desired row's identity in natural form (Refs stay Refs)."""
+    return tuple(
+        value if isinstance(value := row.values[name], Ref) else normal(spec.by_name[name], value)
+        for name in spec.identity
+    )
 
 
 def wanted_fields(specs: Iterable[ModelSpec], path: str) -> list[str]:

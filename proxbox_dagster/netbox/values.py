@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from proxbox_dagster.netbox.spec import FieldSpec, Kind, shorten
+from proxbox_dagster.netbox.spec import FieldSpec, Kind, ModelSpec, ObjectClass, shorten
 
 
 def raw_value(field: FieldSpec, row: dict[str, Any]) -> Any:
@@ -69,6 +69,16 @@ def _moment(value: Any) -> datetime | None:
         value = datetime.fromisoformat(value)
     aware = value if value.tzinfo else value.replace(tzinfo=UTC)
     return aware.astimezone(UTC).replace(microsecond=0)
+
+
+def has_tag(spec: ModelSpec, row: dict[str, Any], slug: str) -> bool:
+    """Whether a row as NetBox answers it has this tag; false for a class without tags."""
+    return "tags" in spec.by_name and slug in decode(spec.by_name["tags"], row)
+
+
+def is_of(object_class: ObjectClass, row: dict[str, Any]) -> bool:
+    """Where two object classes share a table (addresses of nodes and of guests): whether the row is this one's."""
+    return all(decode(object_class.spec.by_name[name], row) == value for name, value in object_class.only)
 
 
 def encode(field: FieldSpec, value: Any) -> Any:
