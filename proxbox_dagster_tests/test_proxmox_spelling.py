@@ -10,6 +10,9 @@ from pydantic import SecretStr
 from proxbox_dagster.proxmox.client import ProxmoxClient, api_path
 from proxbox_dagster.proxmox.credentials import Credentials
 from proxbox_dagster.proxmox.errors import NodeUnreachable, PermissionDenied
+from proxbox_dagster.rules import context_of
+from proxbox_dagster.scope import Scope
+from proxbox_dagster_tests.support.graph import two_endpoints
 
 from .proxmox_support import CANARY, Answer, ScriptedServer, data, endpoint
 
@@ -62,6 +65,8 @@ def test_hosts_in_every_spelling(host: str, shown: str) -> None:
     client = ProxmoxClient(endpoint(host, 8006, True))
     assert client.host == shown
     assert client._api(0)._store["base_url"] == f"https://{shown}/api2/json"
+    context = context_of(two_endpoints().require(), endpoint(host, 8006, True), Scope())
+    assert context.link("cluster") == f"https://{shown}/#v1:0:=cluster"
 
 
 def test_errors_survive_pickling() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote
@@ -98,7 +99,7 @@ class ProxmoxClient:
         started = time.monotonic()
         retrying = Retrying(
             retry=retry_if_exception(_is_transient),
-            stop=lambda state: self._stop(state),
+            stop=self._stop,
             wait=PAUSE,
             sleep=sleep_using_event(self._closed),
             reraise=True,
@@ -185,7 +186,7 @@ class ProxmoxClient:
         return apis[index]
 
     @contextmanager
-    def _logging_in(self) -> Any:
+    def _logging_in(self) -> Iterator[None]:
         """With a password, one thread after the other logs in, so that a wrong one is tried once."""
         if self.credentials.password is None:
             yield
