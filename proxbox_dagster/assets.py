@@ -11,7 +11,7 @@ from proxbox_dagster.automation import changed_at_the_source, observed_version
 from proxbox_dagster.checks import ADDRESSED, addresses_check, check_results, check_specs
 from proxbox_dagster.code_version import code_version
 from proxbox_dagster.facts import Fetched
-from proxbox_dagster.failures import one_endpoint, spoken
+from proxbox_dagster.failures import NOT_STARTED, one_endpoint, spoken
 from proxbox_dagster.keys import SUMMARY_STEP, class_key, source_key
 from proxbox_dagster.metadata import MAX_TEXT, gaps_table, grouped_gaps
 from proxbox_dagster.netbox.spec import Desired, ObjectClass
@@ -265,7 +265,7 @@ def _gate(context: dg.AssetExecutionContext, run: EndpointRun) -> None:
     ]
     if names:
         raise dg.Failure(
-            f"not started: stage {names[0]} failed (set 'on_stage_failure: continue' to go on with what does not "
+            f"{NOT_STARTED} stage {names[0]} failed (set 'on_stage_failure: continue' to go on with what does not "
             "depend on it)",
             allow_retries=False,
         )

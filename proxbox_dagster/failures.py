@@ -24,6 +24,9 @@ INTERRUPTS = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 
 CANCELLED = "the run was cancelled"
 
+NOT_STARTED = "not started:"
+"""How the failure of a step begins that only failed because another one had."""
+
 
 @contextmanager
 def spoken(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dagster as dg
 
 SOURCE_PREFIX = "proxmox"
+PARTITION_TAG = "dagster/partition"
+"""Dagster's tag of a run with its partition, which is the endpoint's name."""
+
 SUMMARY_STEP = "run_summary"
 SUMMARY_KEY = dg.AssetKey(["proxbox", SUMMARY_STEP])
 

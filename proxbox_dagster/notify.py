@@ -9,6 +9,7 @@ import dagster as dg
 import requests
 
 from proxbox_dagster.failures import words_of
+from proxbox_dagster.keys import PARTITION_TAG
 from proxbox_dagster.settings_file import SettingsError, Webhook
 
 WEBHOOK_TIMEOUT = (5.0, 10.0)
@@ -22,7 +23,7 @@ def failure_notice(run: dg.DagsterRun, failures: Sequence[dg.DagsterEvent], mess
 
     ``text`` is all of it in a line, under the key that the webhooks of most chats show.
     """
-    endpoint, stage = run.tags.get("dagster/partition", ""), failures[0].step_key or "" if failures else ""
+    endpoint, stage = run.tags.get(PARTITION_TAG, ""), failures[0].step_key or "" if failures else ""
     error = " ".join((words_of(failures[0].step_failure_data) if failures else message).split())[:MAX_ERROR]
     where = f"{run.job_name}{f' of {endpoint}' if endpoint else ''} failed{f' in {stage}' if stage else ''}"
     return {

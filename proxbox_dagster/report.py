@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +16,11 @@ from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, MEMORY_FIELD, Skip
 COUNTS = ("seen", "created", "updated", "unchanged", "marked", "deleted", "skipped", "failed")
 """The counts of a class in a run, in the order in which people read them.
 
-``seen`` = created + updated + unchanged + skipped + failed; marked and deleted rows are no longer seen.
+``seen`` is the sum of :data:`OUTCOMES`; marked and deleted rows are no longer seen.
 """
+
+OUTCOMES = ("created", "updated", "unchanged", "skipped", "failed")
+"""What can become of an object that was seen."""
 
 NOT_SHOWN = frozenset({"tags", ENDPOINT_FIELD, MEMORY_FIELD})
 """Fields of a new row that say nothing about the source."""
@@ -99,7 +102,7 @@ class ClassReport:
     @property
     def accounted(self) -> bool:
         """Every object seen is in exactly one outcome."""
-        return self.seen == self.created + self.updated + self.unchanged + self.skipped + self.failed
+        return is_accounted(self.counts())
 
     def counts(self) -> dict[str, int]:
         return {name: int(getattr(self, name)) for name in COUNTS}
@@ -124,6 +127,11 @@ class ClassReport:
                 "before": item.before,
                 "after": item.after,
             }
+
+
+def is_accounted(counts: Mapping[str, int]) -> bool:
+    """Whether every object seen is in exactly one outcome."""
+    return counts["seen"] == sum(counts[name] for name in OUTCOMES)
 
 
 def report_of(

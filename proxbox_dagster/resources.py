@@ -80,16 +80,15 @@ class ProxboxResource(dg.ConfigurableResource):
         """
         if endpoint not in self._runs:
             options = self.options()
-            made = early.claim(endpoint, run_id, options, log.warning) or EndpointRun(
+            self._runs[endpoint] = early.claim(endpoint, run_id, options, log.warning) or EndpointRun(
                 load_settings(), endpoint, run_id, options, log.warning
             )
-            if self._job == SYNC_GUESTS and not self.vmids:
-                raise dg.Failure(
-                    f"{SYNC_GUESTS} syncs single guests: give their VMIDs in the launchpad, as in "
-                    f"'resources: {{proxbox: {{config: {{vmids: [100]}}}}}}'. For all guests run {QUICK_UPDATE}.",
-                    allow_retries=False,
-                )
-            self._runs[endpoint] = made
+        if self._job == SYNC_GUESTS and not self.vmids:
+            raise dg.Failure(
+                f"{SYNC_GUESTS} syncs single guests: give their VMIDs in the launchpad, as in "
+                f"'resources: {{proxbox: {{config: {{vmids: [100]}}}}}}'. For all guests run {QUICK_UPDATE}.",
+                allow_retries=False,
+            )
         return self._runs[endpoint]
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from proxbox_dagster.jobs import FULL_UPDATE, QUICK_UPDATE
+from proxbox_dagster.keys import PARTITION_TAG
 from proxbox_dagster.settings import ScheduleConfig
 
 UNFINISHED = [
@@ -40,7 +41,7 @@ def _schedule(job: str, cron: str, endpoints: list[str], description: str) -> dg
 
 def _unfinished(instance: dg.DagsterInstance, job: str, endpoint: str) -> bool:
     """Whether a run of this job still waits or runs: another one behind it would only find the same."""
-    wanted = dg.RunsFilter(job_name=job, statuses=UNFINISHED, tags={"dagster/partition": endpoint})
+    wanted = dg.RunsFilter(job_name=job, statuses=UNFINISHED, tags={PARTITION_TAG: endpoint})
     return bool(instance.get_run_ids(wanted, limit=1))
 
 

@@ -5,14 +5,10 @@ from typing import Any
 
 import dagster as dg
 
-from proxbox_dagster.failures import words_of
-from proxbox_dagster.keys import SUMMARY_KEY, SUMMARY_STEP, class_key
+from proxbox_dagster.failures import NOT_STARTED, words_of
+from proxbox_dagster.keys import PARTITION_TAG, SUMMARY_KEY, SUMMARY_STEP, class_key
 from proxbox_dagster.metadata import MAX_TEXT, counts_of
 from proxbox_dagster.summary_page import ClassLine, RunStory, page
-
-PARTITION_TAG = "dagster/partition"
-NOT_STARTED = "not started:"
-"""How the failure of a step begins that only failed because another one had."""
 
 _TOLD = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
@@ -36,10 +32,6 @@ def story_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunStory:
             story.proxmox_requests = (story.proxmox_requests or 0) + int(_value(observation.metadata, "requests", 0))
         elif event and event.is_step_failure and entry.step_key != SUMMARY_STEP:
             _note_failure(story, entry.step_key, event.step_failure_data)
-    outcomes = ("created", "updated", "unchanged", "skipped", "failed")
-    story.unaccounted = [
-        line.object_class for line in story.lines if line.counts["seen"] != sum(line.counts[name] for name in outcomes)
-    ]
     return story
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from proxbox_dagster.chart import COLOURS, Bar, chart, data_uri
 from proxbox_dagster.metadata import Raw, result_line, table, whole
-from proxbox_dagster.report import COUNTS
+from proxbox_dagster.report import COUNTS, is_accounted
 
 MAX_TABLE = 8
 """Lines of a class's own table that the page repeats; the rest is on the asset's page."""
@@ -45,13 +45,16 @@ class RunStory:
     broken: dict[str, str] = field(default_factory=dict)
     """Step to the reason why it failed."""
     not_started: list[str] = field(default_factory=list)
-    unaccounted: list[str] = field(default_factory=list)
-    """Object classes in which an object was seen and is in no outcome: a fault of this project."""
     proxmox_requests: int | None = None
 
     @property
     def total(self) -> dict[str, int]:
         return totals(line.counts for line in self.lines)
+
+    @property
+    def unaccounted(self) -> list[str]:
+        """Object classes in which an object was seen and is in no outcome: a fault of this project."""
+        return [line.object_class for line in self.lines if not is_accounted(line.counts)]
 
     @property
     def ok(self) -> bool:

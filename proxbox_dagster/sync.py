@@ -14,7 +14,7 @@ import dagster as dg
 
 from proxbox_dagster import early
 from proxbox_dagster.assembly import build_definitions
-from proxbox_dagster.failures import CANCELLED, words_of
+from proxbox_dagster.failures import CANCELLED, NOT_STARTED, words_of
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
 from proxbox_dagster.progress import Progress, watch
 from proxbox_dagster.report import ClassReport
@@ -244,6 +244,6 @@ def _errors(result: dg.ExecuteInProcessResult, reports: dict[str, ClassReport]) 
         if data.error_source is not None and data.error_source.value == "INTERRUPT":
             continue
         text = words_of(data)
-        if not text.startswith("not started:") and not (lines and text.startswith(counted)):
+        if not text.startswith(NOT_STARTED) and not (lines and text.startswith(counted)):
             lines.append(f"{event.step_key}: {text}")
     return list(dict.fromkeys(lines))

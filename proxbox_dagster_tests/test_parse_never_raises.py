@@ -106,7 +106,6 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "container": agent.parse_container_interfaces,
     "prune": prune.parse_prune,
     "smbios": smbios.parse_smbios_uuid,
-    "vmgenid": smbios.parse_vmgenid,
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from proxbox_dagster.proxmox.parse import ParseProblem
 from proxbox_dagster.proxmox.parse.prune import Prune, parse_prune
-from proxbox_dagster.proxmox.parse.smbios import parse_smbios_uuid, parse_vmgenid
+from proxbox_dagster.proxmox.parse.smbios import parse_smbios_uuid
 from proxbox_dagster.proxmox.parse.tags import TagStyle, parse_tag_style, parse_tags, tag_slug
 from proxbox_dagster.proxmox.parse.upid import Upid, parse_upid
 from proxbox_dagster.proxmox.parse.values import properties, size_to_mib, to_bool, to_float, to_int, to_str
@@ -186,7 +186,3 @@ def test_identity_of_a_guest() -> None:
     assert parse_smbios_uuid("manufacturer=x") is None
     assert parse_smbios_uuid(None) is None
     assert isinstance(parse_smbios_uuid("uuid=nonsense"), ParseProblem)
-    assert parse_vmgenid(uuid) == uuid.lower()
-    assert parse_vmgenid("0") is None
-    assert parse_vmgenid("1") is None
-    assert isinstance(parse_vmgenid("zz"), ParseProblem)

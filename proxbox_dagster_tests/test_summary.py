@@ -61,6 +61,13 @@ def test_failed_objects_are_named_with_their_reason() -> None:
     assert "Mend the failed objects" in section(text, "What to do next")
 
 
+def test_an_object_without_an_outcome_makes_the_run_red() -> None:
+    lost = story(line("devices", "devices", seen=3, unchanged=2), line("devices", "sites", seen=1, created=1))
+    assert not lost.ok
+    assert lost.headline == "not every object is accounted for in devices"
+    assert "not accounted for: devices; this is a fault" in section(page(lost), "What failed")
+
+
 def test_a_broken_stage_comes_with_cause_and_remedy() -> None:
     text = page(story(broken={"storage": "NetBox is out of reach"}, not_started=["backups", "snapshots"]))
     assert "stopped in storage: NetBox is out of reach" in text

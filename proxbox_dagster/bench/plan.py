@@ -17,7 +17,6 @@ from proxbox_dagster.demo.netbox import NetBoxServer
 Say = Callable[[str], None]
 Figures = dict[str, Any]
 CHANGED_PERCENT = 1
-KINDS = ("cold", "no-op", "changed", "one VM")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from .errors import NodeUnreachable, ProxmoxError
 from .fetch_nodes import storage_entries
 from .normalise import ALL, Place, Rows, failed_gap
 from .parse.values import to_bool, to_int
+from .parse.volid import holds_backups
 
 if TYPE_CHECKING:
     from .session import ProxmoxSession
@@ -70,11 +71,11 @@ def _all_targets(session: ProxmoxSession, out: Rows) -> list[Target]:
     seen = session.fetched("node_storage")
     defined = {row["storage"]: row for row in session.fetched("storage").rows}
     out.gaps += [gap for gap in seen.gaps if (gap.level, gap.name) == ALL or gap.level == "node"]
-    serving = [row for row in seen.rows if _holds_backups(row["content"]) and row["enabled"] is not False]
+    serving = [row for row in seen.rows if holds_backups(row["content"]) and row["enabled"] is not False]
     targets = _targets(out, serving, {name for name, row in defined.items() if row["shared"] is True})
     blind = [member.name for member in session.members() if seen.gap("node", member.name)]
     for name, row in sorted(defined.items()):
-        if not _holds_backups(row["content"]):
+        if not holds_backups(row["content"]):
             continue
         if row["disable"] is True:
             out.gap(("storage", name), GapKind.OFFLINE, f"storage {name} is switched off: its backups are not observed")
@@ -123,7 +124,7 @@ def _narrow_targets(session: ProxmoxSession, out: Rows) -> list[Target]:
     homes = {row["node"] for row in session.fetched("guests").rows}
     serving = []
     for entry in storage_entries(session):
-        if not _holds_backups(entry.get("content")):
+        if not holds_backups(entry.get("content")):
             continue
         name, node, shared = str(entry.get("storage")), str(entry.get("node")), to_bool(entry.get("shared")) is True
         of_scope = name in scope.storages if scope.storages else (shared or node in homes)
@@ -150,7 +151,3 @@ def _vmids(session: ProxmoxSession) -> set[int] | None:
 
 def _vmid(entry: Any) -> Any:
     return to_int(entry.get("vmid")) if isinstance(entry, dict) else None
-
-
-def _holds_backups(content: Any) -> bool:
-    return "backup" in {part.strip() for part in str(content or "").split(",")}

@@ -12,8 +12,13 @@ from .errors import ApiError, PermissionDenied, ProxmoxError
 from .fetch_cluster import out_of_scope
 from .normalise import ALL, Rows, failed_gap, guest_place
 from .parse import ParseProblem
-from .parse.agent import AgentError, GuestInterfaces, parse_agent_interfaces, parse_container_interfaces
-from .parse.values import properties, to_bool
+from .parse.agent import (
+    AgentError,
+    GuestInterfaces,
+    agent_enabled,
+    parse_agent_interfaces,
+    parse_container_interfaces,
+)
 from .resources import guest_entries, locations_now, resources
 
 if TYPE_CHECKING:
@@ -121,7 +126,7 @@ def guest_snapshots(session: ProxmoxSession, out: Rows) -> None:
 def guest_agent(session: ProxmoxSession, out: Rows) -> None:
     """Asked are running QEMU guests with the agent enabled; of all others the addresses are not observed."""
     configs = session.fetched("guest_configs")
-    enabled = {row["vmid"]: _agent_enabled(row["config"]) for row in configs.rows if row["type"] == "qemu"}
+    enabled = {row["vmid"]: agent_enabled(row["config"]) for row in configs.rows if row["type"] == "qemu"}
     asked = []
     for row in _reachable(session, out, ("qemu",)):
         place = guest_place(row)
@@ -184,12 +189,6 @@ def _running(row: Guest, out: Rows) -> bool:
     else:
         out.gap(guest_place(row), GapKind.NOT_APPLICABLE, f"{_key(row)} is not running")
     return False
-
-
-def _agent_enabled(config: dict[str, Any]) -> bool:
-    """``agent: 1``, ``"1,fstrim_cloned_disks=1"`` or ``enabled=1``."""
-    fields = properties(config.get("agent", ""), default_key="enabled")
-    return not isinstance(fields, ParseProblem) and to_bool(fields.get("enabled")) is True
 
 
 def _no_config(row: Guest) -> Gap:

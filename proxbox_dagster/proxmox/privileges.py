@@ -160,10 +160,6 @@ class PrivilegeProof:
         """Whether the guest agent of this guest may be asked."""
         return self.privileges is None or self.privileges.allows(f"/vms/{vmid}", _AGENT.any_of)
 
-    def sees_guest(self, vmid: int) -> bool:
-        """Whether a guest of this number would be listed; false where that is not known."""
-        return self.privileges is not None and self.privileges.allows(f"/vms/{vmid}", _GUESTS.any_of)
-
     def sees_pools(self) -> bool:
         return self.privileges is not None and self.privileges.propagates("/pool", (("Pool.Audit",),))
 

@@ -19,7 +19,7 @@ from .fetch import FETCHES
 from .grants import grant
 from .memo import Memo
 from .normalise import ALL, Rows
-from .privileges import PROBED, PrivilegeProof, Privileges, hides_bridges
+from .privileges import NEEDS, PROBED, PrivilegeProof, Privileges, hides_bridges
 from .sources import SOURCES
 
 Item = TypeVar("Item")
@@ -227,7 +227,7 @@ class ProxmoxSession:
         FETCHES[name](self, gathered)
         if name != "cluster_status":
             self._add_quorum(gathered)
-        if SOURCES[name].per != "cluster" or name in ("storage", "guests", "replication_jobs"):
+        if name in NEEDS:
             gathered.gaps += self.proof().gaps(name, self._release_for(name))
         return Fetched(
             source=name,

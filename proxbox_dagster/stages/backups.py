@@ -8,7 +8,7 @@ from typing import Any
 from proxbox_dagster.facts import UNOBSERVED, GapKind
 from proxbox_dagster.netbox.spec import Coverage, Desired, FieldSpec, Kind, ModelSpec, ObjectClass, Ref, Row, UniqueKey
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
-from proxbox_dagster.proxmox.parse.volid import BackupVolume, parse_volid
+from proxbox_dagster.proxmox.parse.volid import BackupVolume, holds_backups, parse_volid
 from proxbox_dagster.stages.common import ENDPOINT, TAGS, owned, storage_ref, vm_ref
 from proxbox_dagster.stages.guests import Guest, guests, hidden
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
@@ -204,9 +204,7 @@ def _coverage(inputs: Inputs, context: StageContext, listed: list[Guest]) -> Cov
         return Coverage(reason=f"the run is narrowed to {context.scope}")
     content = inputs["storage_content"]
     names = [
-        row["storage"]
-        for row in inputs["storage"].rows
-        if row["disable"] is not True and "backup" in str(row["content"] or "").replace(" ", "").split(",")
+        row["storage"] for row in inputs["storage"].rows if row["disable"] is not True and holds_backups(row["content"])
     ]
     read = frozenset(storage_ref(context, name) for name in names if content.gap("storage", name) is None)
     seen = frozenset(

@@ -31,6 +31,9 @@ _EXACT = 10**15
 
 OWNER_TAGS = frozenset({OWNER_TAG})
 
+SHARED = Coverage(reason="objects that endpoints share are never removed")
+"""Of classes in which a row may be of use to another endpoint, or to people."""
+
 ENDPOINT = FieldSpec(ENDPOINT_FIELD, "the endpoint's name in the settings", policy=Policy.ALWAYS, limit=100)
 """Ownership: on every row of this endpoint."""
 

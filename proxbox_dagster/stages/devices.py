@@ -10,6 +10,7 @@ from proxbox_dagster.netbox.spec import Coverage, Desired, Ref, Row
 from proxbox_dagster.stages import devices_specs as specs
 from proxbox_dagster.stages.common import (
     OWNER_TAGS,
+    SHARED,
     cluster_name,
     cluster_ref,
     covered,
@@ -29,8 +30,6 @@ from proxbox_dagster.stages.ownership import (
     ownership_tags,
 )
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
-
-_SHARED = Coverage(reason="objects that endpoints share are never removed")
 
 
 def build(inputs: Inputs, context: StageContext) -> list[Desired]:
@@ -116,12 +115,12 @@ class _View:
 
 def _shared(object_class: Any, *values: dict[str, Any]) -> Desired:
     rows = [Row({**value, "tags": OWNER_TAGS}, str(value.get("name") or value["slug"])) for value in values]
-    return Desired(object_class, rows, coverage=_SHARED)
+    return Desired(object_class, rows, coverage=SHARED)
 
 
 def _sites(view: _View) -> Desired:
     if view.context.site or view.name is None:
-        return Desired(specs.SITES, coverage=_SHARED)
+        return Desired(specs.SITES, coverage=SHARED)
     return _shared(
         specs.SITES,
         {"slug": view.site().key[0], "name": f"Proxmox Default Site - {view.name}", "status": "active"},
@@ -185,7 +184,7 @@ def _is_address(host: str) -> bool:
 
 
 def _endpoint_addresses(view: _View) -> Desired:
-    desired = Desired(specs.ENDPOINT_ADDRESSES, coverage=_SHARED)
+    desired = Desired(specs.ENDPOINT_ADDRESSES, coverage=SHARED)
     host = view.context.host
     if _is_address(host):
         address = str(ipaddress.ip_interface(host))
@@ -210,7 +209,7 @@ def _endpoints(view: _View) -> Desired:
         "site": view.site(),
         "tags": OWNER_TAGS,
     }
-    return Desired(specs.ENDPOINTS, [Row(values, context.endpoint, context.link("cluster"))], coverage=_SHARED)
+    return Desired(specs.ENDPOINTS, [Row(values, context.endpoint, context.link("cluster"))], coverage=SHARED)
 
 
 def _proxmox_clusters(view: _View) -> Desired:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from proxbox_dagster.proxmox.parse.agent import agent_enabled
 from proxbox_dagster.proxmox.parse.ipconfig import ip_configs
 from proxbox_dagster.proxmox.parse.net import NetDevice
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
-from proxbox_dagster.stages.guest_nics import Address, AddressRules, has_agent, interfaces_of, nic_label
+from proxbox_dagster.stages.guest_nics import Address, AddressRules, interfaces_of, nic_label
 from proxbox_dagster.stages.guests import Guest
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -60,7 +61,7 @@ class Claim:
 
 def expects_report(guest: Guest) -> bool:
     """True where something in the guest would report its addresses while it runs."""
-    return guest.kind == "lxc" or has_agent(guest)
+    return guest.kind == "lxc" or agent_enabled(guest.config or {})
 
 
 def is_running(guest: Guest) -> bool:

@@ -13,7 +13,6 @@ from proxbox_dagster.facts import Gap
 from proxbox_dagster.netbox.spec import Ref
 from proxbox_dagster.proxmox.parse.net import NetDevice, net_devices
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
-from proxbox_dagster.proxmox.parse.values import properties, to_bool
 from proxbox_dagster.settings import AddressConfig
 from proxbox_dagster.stages.common import vm_ref
 from proxbox_dagster.stages.guests import Guest
@@ -44,12 +43,6 @@ def nic_ref(context: StageContext, guest: Guest, key: str) -> Ref:
 def nic_label(guest: Guest, key: str) -> str:
     """What people know a card by."""
     return f"{guest.label} {key}"
-
-
-def has_agent(guest: Guest) -> bool:
-    """Whether the configuration of a QEMU guest enables the guest agent."""
-    fields = properties((guest.config or {}).get("agent", ""), default_key="enabled")
-    return not isinstance(fields, ParseProblem) and to_bool(fields.get("enabled")) is True
 
 
 class Reported:

@@ -82,6 +82,8 @@ OWNERSHIP_CUSTOM_FIELDS = ObjectClass(
     "The custom fields that say which endpoint a row belongs to and what was last written to it.",
 )
 
+_FIXED = Coverage(reason="fixed objects are never removed")
+
 _TAGS = (
     (OWNER_TAG, "Proxbox", "ff5722", "Kept true to Proxmox; remove this tag to have the object left alone"),
     (KEEP_TAG, "Proxbox: keep", "4caf50", "Set by people: never marked or removed, whatever Proxmox says"),
@@ -100,7 +102,7 @@ def ownership_tags() -> Desired:
         Row({"slug": slug, "name": name, "color": color, "description": text}, slug)
         for slug, name, color, text in _TAGS
     ]
-    return Desired(OWNERSHIP_TAGS, rows, coverage=Coverage(reason="fixed objects are never removed"))
+    return Desired(OWNERSHIP_TAGS, rows, coverage=_FIXED)
 
 
 def custom_field_row(
@@ -147,4 +149,4 @@ def ownership_custom_fields(context: StageContext) -> Desired:
         ),
         custom_field_row("proxmox_node_name", "text", "Proxmox node", "The node's name in Proxmox", ("dcim.device",)),
     ]
-    return Desired(OWNERSHIP_CUSTOM_FIELDS, rows, coverage=Coverage(reason="fixed objects are never removed"))
+    return Desired(OWNERSHIP_CUSTOM_FIELDS, rows, coverage=_FIXED)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED, GapKind
-from proxbox_dagster.netbox.spec import Coverage, Desired, Ref, Row
+from proxbox_dagster.netbox.spec import Desired, Ref, Row
+from proxbox_dagster.proxmox.parse.agent import agent_enabled
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
 from proxbox_dagster.proxmox.parse.smbios import parse_smbios_uuid
 from proxbox_dagster.proxmox.parse.tags import Tag, TagStyle, parse_tag_style, parse_tags
@@ -14,6 +15,7 @@ from proxbox_dagster.proxmox.parse.values import properties, to_bool
 from proxbox_dagster.stages import virtual_machines_specs as specs
 from proxbox_dagster.stages.common import (
     OWNER_TAGS,
+    SHARED,
     cluster_name,
     cluster_ref,
     covered,
@@ -31,7 +33,6 @@ from proxbox_dagster.stages.guests import MAX_DISK_MIB, Guest, guest_coverage, g
 from proxbox_dagster.stages.ownership import GUEST_TAG_DESCRIPTION, TEMPLATE_TAG, custom_field_row
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
 
-_SHARED = Coverage(reason="objects that endpoints share are never removed")
 _ROLES = {
     "qemu": ("virtual-machine-qemu", "Virtual Machine (QEMU)", "00ffff", "Proxmox Virtual Machine"),
     "lxc": ("container-lxc", "Container (LXC)", "7fffd4", "Proxmox LXC Container"),
@@ -74,7 +75,7 @@ def guest_tags(guest: Guest) -> tuple[Tag, ...] | None:
 
 
 def _tags(inputs: Inputs, context: StageContext, found: list[Guest]) -> Desired:
-    desired = Desired(specs.GUEST_TAGS, coverage=_SHARED)
+    desired = Desired(specs.GUEST_TAGS, coverage=SHARED)
     description = GUEST_TAG_DESCRIPTION.format(endpoint=context.endpoint)
     style = _style(inputs, desired)
     spelled: dict[str, set[str]] = {}
@@ -109,7 +110,7 @@ def _custom_fields() -> Desired:
         custom_field_row("proxmox_vm_id", "integer", "VM ID", "The guest's VMID in Proxmox", models),
         custom_field_row("proxmox_vm_type", "text", "VM Type", "qemu or lxc", models),
     ]
-    return Desired(specs.GUEST_CUSTOM_FIELDS, rows, coverage=_SHARED)
+    return Desired(specs.GUEST_CUSTOM_FIELDS, rows, coverage=SHARED)
 
 
 def _roles() -> Desired:
@@ -120,12 +121,12 @@ def _roles() -> Desired:
         )
         for slug, name, color, text in _ROLES.values()
     ]
-    return Desired(specs.GUEST_ROLES, rows, coverage=_SHARED)
+    return Desired(specs.GUEST_ROLES, rows, coverage=SHARED)
 
 
 def _machine_types() -> Desired:
     rows = [Row({"slug": slug, "name": name, "tags": OWNER_TAGS}, name) for slug, name in _TYPES.values()]
-    return Desired(specs.MACHINE_TYPES, rows, coverage=_SHARED)
+    return Desired(specs.MACHINE_TYPES, rows, coverage=SHARED)
 
 
 def _platform_of(guest: Guest) -> str | None:
@@ -135,7 +136,7 @@ def _platform_of(guest: Guest) -> str | None:
 def _platforms(found: list[Guest]) -> Desired:
     names = sorted({name for guest in found if (name := _platform_of(guest))})
     rows = [Row({"slug": slug_of(name), "name": name, "tags": OWNER_TAGS}, name) for name in names]
-    return Desired(specs.GUEST_PLATFORMS, rows, coverage=_SHARED)
+    return Desired(specs.GUEST_PLATFORMS, rows, coverage=SHARED)
 
 
 def _virtual_machines(
@@ -259,13 +260,12 @@ def _sync_states(inputs: Inputs, context: StageContext, found: list[Guest]) -> D
 
 
 def _sync_config(guest: Guest, config: Mapping[str, Any]) -> dict[str, Any]:
-    agent = properties(config.get("agent"), default_key="enabled") if config.get("agent") is not None else {}
     cpu = properties(config.get("cpu"), default_key="cputype") if config.get("cpu") else {}
     tags = guest_tags(guest)
     return {
         "proxmox_start_at_boot": to_bool(config.get("onboot")) is True,
         "proxmox_unprivileged_container": to_bool(config.get("unprivileged")) is True,
-        "proxmox_qemu_agent": isinstance(agent, dict) and to_bool(agent.get("enabled")) is True,
+        "proxmox_qemu_agent": agent_enabled(config),
         "proxmox_search_domain": config.get("searchdomain"),
         "proxmox_os": config.get("ostype"),
         "proxmox_cpu_type": cpu.get("cputype") if isinstance(cpu, dict) else None,

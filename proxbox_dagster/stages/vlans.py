@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from proxbox_dagster.netbox.spec import Coverage, Desired, ObjectClass, Ref, Row
-from proxbox_dagster.stages.common import OWNER_TAGS
+from proxbox_dagster.netbox.spec import Desired, ObjectClass, Ref, Row
+from proxbox_dagster.stages.common import OWNER_TAGS, SHARED
 from proxbox_dagster.stages.network_specs import vlan_ref
 
 MOST_TAGGED = 64
@@ -65,4 +65,4 @@ def desired_vlans(object_class: ObjectClass, site: Ref, used: Iterable[Dot1q]) -
         Row({"vid": vid, "site": site, "name": f"VLAN {vid}", "status": "active", "tags": OWNER_TAGS}, f"VLAN {vid}")
         for vid in vids
     ]
-    return Desired(object_class, rows, coverage=Coverage(reason="objects that endpoints share are never removed"))
+    return Desired(object_class, rows, coverage=SHARED)

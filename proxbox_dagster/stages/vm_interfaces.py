@@ -8,7 +8,7 @@ from typing import Any
 from proxbox_dagster.netbox.spec import Coverage, Desired, Ref, Row
 from proxbox_dagster.proxmox.parse.net import NetDevice
 from proxbox_dagster.stages import vm_interfaces_specs as specs
-from proxbox_dagster.stages.common import owned, site_ref, vm_ref
+from proxbox_dagster.stages.common import SHARED, owned, site_ref, vm_ref
 from proxbox_dagster.stages.guest_nics import (
     AddressRules,
     Reported,
@@ -139,8 +139,7 @@ def _custom_fields() -> Desired:
     row = custom_field_row(
         specs.NIC_FIELD.removeprefix("cf."), "text", "Network card", "The card's key in Proxmox: net0", (VM_INTERFACE,)
     )
-    reason = "objects that endpoints share are never removed"
-    return Desired(specs.VM_INTERFACE_CUSTOM_FIELDS, [row], coverage=Coverage(reason=reason))
+    return Desired(specs.VM_INTERFACE_CUSTOM_FIELDS, [row], coverage=SHARED)
 
 
 def _mac_addresses(cards: list[_Card], context: StageContext) -> Desired:

@@ -356,10 +356,6 @@ def snapshot(vmid: int, name: str, *, endpoint: str = ENDPOINT, **values: Any) -
     return Row({**usual, **values}, f"vm{vmid} {name}")
 
 
-def snapshot_ref(vmid: int, name: str) -> Ref:
-    return Ref("snapshots", (machine_ref(vmid), name))
-
-
 def primary(vmid: int, target: Ref | None, endpoint: str = ENDPOINT) -> Row:
     key = dict(zip(MACHINE.identity, (endpoint, "qemu", vmid), strict=True))
     return Row({**key, "boot_disk": target}, f"vm{vmid} boot disk")

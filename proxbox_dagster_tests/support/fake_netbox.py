@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from proxbox_dagster.netbox.errors import RowsRefused, WriteUncertain
+from proxbox_dagster.netbox.errors import RowsRefused
 
 REQUEST_LINE = 4094
 """Bytes of a request line that gunicorn takes."""
@@ -66,7 +66,6 @@ class FakeNetBox:
         self.before_write: Callable[[str, str, Sequence[Any]], None] | None = None
         self.refuse: Callable[[str, dict[str, Any]], str | None] = lambda _path, _row: None
         """Further validation: why a row is refused, or ``None``."""
-        self._lost: list[tuple[str, bool]] = []
         self._next = 0
         self._lock = threading.RLock()
 
@@ -95,10 +94,6 @@ class FakeNetBox:
         """The only row with these columns."""
         [row] = [row for row in self.all(path) if all(row[name] == value for name, value in values.items())]
         return row
-
-    def lose(self, method: str, *, written: bool, times: int = 1) -> None:
-        """The next ``times`` answers to ``method`` are lost, after (``written``) or before the write."""
-        self._lost += [(method, written)] * times
 
     def snapshot(self) -> str:
         """Everything, byte for byte."""
@@ -137,16 +132,8 @@ class FakeNetBox:
             self.requests[method, path] += 1
             if self.before_write:
                 self.before_write(method, path, rows)
-            lost = next((item for item in self._lost if item[0] == method), None)
-            if lost:
-                self._lost.remove(lost)
-                if not lost[1]:
-                    raise WriteUncertain(f"NetBox {method} {path}: no answer")
             self.log.append((method, path, copy.deepcopy(list(rows))))
-            answers = self._write(method, path, rows)
-            if lost:
-                raise WriteUncertain(f"NetBox {method} {path}: no answer")
-            return answers
+            return self._write(method, path, rows)
 
     def _write(self, method: str, path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """All or none."""

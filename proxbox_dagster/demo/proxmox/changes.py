@@ -64,11 +64,6 @@ class Changes:
             apply_pending(guest)
             guest.status, guest.started = "stopped", 0
 
-    def set_status(self, kind: str, vmid: int, status: str) -> None:
-        """Any status that Proxmox broadcasts: running, stopped, paused, suspended, prelaunch."""
-        with self.lock:
-            self._guest(kind, vmid).status = status
-
     def add_guest(self, guest: Guest | None = None, /, **fields: Any) -> Guest:
         """Add ``guest``, or a Guest made of ``fields`` (kind, vmid, node, ...). Raises ValueError for a taken VMID."""
         with self.lock:

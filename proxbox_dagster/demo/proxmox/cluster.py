@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +98,3 @@ class Cluster(Changes, JobChanges):
     def index_pools(self) -> None:
         """To be called after pools were changed by hand."""
         self.pool_by_guest = {vmid: pool.name for pool in self.pools.values() for vmid in pool.guests}
-
-    def storages_on(self, node: str) -> Iterable[Storage]:
-        return (storage for storage in self.storages.values() if storage.serves(node))

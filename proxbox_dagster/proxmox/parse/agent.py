@@ -9,7 +9,7 @@ from typing import Any
 
 from .net import normalize_mac
 from .problem import ParseProblem
-from .values import to_int
+from .values import properties, to_bool, to_int
 
 _NO_MAC = "00:00:00:00:00:00"
 
@@ -35,6 +35,12 @@ class AgentError:
 
     error_class: str
     description: str
+
+
+def agent_enabled(config: Mapping[str, Any]) -> bool:
+    """Whether a QEMU guest's configuration enables the agent: ``agent`` is ``1``, ``enabled=1``, ``1,type=virtio``."""
+    fields = properties(config.get("agent"), default_key="enabled")
+    return not isinstance(fields, ParseProblem) and to_bool(fields.get("enabled")) is True
 
 
 def parse_agent_interfaces(data: Any) -> GuestInterfaces | AgentError | ParseProblem:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .problem import ParseProblem
-from .values import properties, to_bool, to_float, to_int
+from .values import properties, to_bool, to_int
 
 MODELS: Final = frozenset(
     [
@@ -62,8 +62,7 @@ class NetDevice:
 
     ``name`` is the container's own name of it (``eth0``), for QEMU the key. ``model`` is QEMU's model or ``veth``.
     ``mac`` is ``AA:BB:CC:DD:EE:FF``. ``trunks`` are ranges of VLAN ids, both ends included. ``mtu`` 1 means the
-    bridge's. ``rate`` is in MB/s. ``ip`` and ``ip6`` (containers) are ``dhcp``, ``manual``, ``auto`` or an address
-    with its prefix length.
+    bridge's. ``ip`` and ``ip6`` (containers) are ``dhcp``, ``manual``, ``auto`` or an address with its prefix length.
     """
 
     key: str
@@ -75,9 +74,6 @@ class NetDevice:
     trunks: tuple[tuple[int, int], ...] = ()
     link_down: bool = False
     mtu: int | None = None
-    firewall: bool = False
-    rate: float | None = None
-    queues: int | None = None
     ip: str | None = None
     gw: str | None = None
     ip6: str | None = None
@@ -116,17 +112,13 @@ def parse_net(key: str, value: Any, kind: str) -> NetDevice | ParseProblem:
         "tag": to_int(fields.get("tag")),
         "trunks": parse_trunks(fields.get("trunks")),
         "link_down": to_bool(fields.get("link_down")),
-        "firewall": to_bool(fields.get("firewall")),
         "mtu": to_int(fields.get("mtu")),
-        "rate": to_float(fields.get("rate")),
-        "queues": to_int(fields.get("queues")),
         **{family: parse_address(fields.get(family)) for family in ("ip", "gw", "ip6", "gw6")},
     }
     for field, item in parsed.items():
         if isinstance(item, ParseProblem):
             return ParseProblem.of(value, f"{field}: {item.reason}")
-    for flag in ("link_down", "firewall"):
-        parsed[flag] = bool(parsed[flag])
+    parsed["link_down"] = bool(parsed["link_down"])
     return NetDevice(key=key, name=name, model=model, mac=mac, bridge=fields.get("bridge") or None, **parsed)
 
 

@@ -1,4 +1,4 @@
-"""What proves that a guest is the same guest: its SMBIOS uuid and its generation id."""
+"""What proves that a guest is the same guest: its SMBIOS uuid."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from .problem import ParseProblem
-from .values import properties, to_str
+from .values import properties
 
 
 def parse_smbios_uuid(value: Any) -> str | ParseProblem | None:
@@ -14,18 +14,9 @@ def parse_smbios_uuid(value: Any) -> str | ParseProblem | None:
     if value is None:
         return None
     fields = properties(value)
-    return fields if isinstance(fields, ParseProblem) else _uuid(fields.get("uuid"))
-
-
-def parse_vmgenid(value: Any) -> str | ParseProblem | None:
-    """The generation id, lower case; ``None`` when there is none (``0``) or it is yet to be made (``1``)."""
-    text = to_str(value)
-    if isinstance(text, ParseProblem):
-        return text
-    return None if text is None or text.strip() in ("", "0", "1") else _uuid(text)
-
-
-def _uuid(text: str | None) -> str | ParseProblem | None:
+    if isinstance(fields, ParseProblem):
+        return fields
+    text = fields.get("uuid")
     if not text:
         return None
     try:

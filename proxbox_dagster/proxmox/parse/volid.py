@@ -1,4 +1,4 @@
-"""Volume ids of backups: vzdump archives and Proxmox Backup Server snapshots."""
+"""Backups: the storages that hold them, and their volume ids (vzdump archives, Proxmox Backup Server snapshots)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class BackupVolume:
     vmid: int | None = None
     time: datetime | None = None
     format: str | None = None
+
+
+def holds_backups(content: Any) -> bool:
+    """Whether a storage's ``content`` (``images,backup``) names backups."""
+    return "backup" in {part.strip() for part in str(content or "").split(",")}
 
 
 def parse_volid(value: Any) -> BackupVolume | ParseProblem:
