@@ -21,7 +21,8 @@ class _Early:
     def __init__(self, settings: Settings, endpoint: str, run_id: str, options: RunOptions) -> None:
         self._said: list[str] = []
         self._run = EndpointRun(settings, endpoint, run_id, options, self._said.append)
-        self._begun = threading.Event()
+        self._ready = threading.Event()
+        self._closed = threading.Event()
         self._failed: Exception | None = None
         threading.Thread(target=self._read, name="early", daemon=True).start()
 
@@ -33,29 +34,32 @@ class _Early:
         except Exception as error:
             self._failed = error
         finally:
-            self._begun.set()
-        if self._failed is None:
+            self._ready.set()
+        if self._failed is None and not self._closed.is_set():
             with suppress(Exception):  # tried again, and told, by the step that reads the sources
                 self._run.prefetch(list(dict.fromkeys(name for stage in wanted for name in stage.sources)))
+        if self._closed.is_set():  # while this thread was at it: what it took hold of since is let go
+            self._run.close()
 
     def claimed(self, options: RunOptions, warn: Callable[[str], None]) -> EndpointRun | None:
         """The run, once it holds its endpoint and knows NetBox; ``None`` if it was begun with other options."""
         try:
-            self._begun.wait()
+            self._ready.wait()
             if self._failed is not None:
                 raise self._failed
         except BaseException:
-            self._run.close()
+            self.close()
             raise
         if options != self._run.options:
-            self._run.close()
+            self.close()
             return None
+        self._run.warn = warn  # first, so that nothing is said to nobody
         for text in self._said:
             warn(text)
-        self._run.warn = warn
         return self._run
 
     def close(self) -> None:
+        self._closed.set()
         self._run.close()
 
 

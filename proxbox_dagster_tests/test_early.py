@@ -27,7 +27,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.prefetched = threading.Event()
-        self.closed: list[EndpointRun] = []
+        self.closed: set[EndpointRun] = set()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     monkeypatch.setattr(EndpointRun, "hold", lambda run: run.warn("held"))
     monkeypatch.setattr(EndpointRun, "look_ahead", lambda _run, _names: None)
     monkeypatch.setattr(EndpointRun, "prefetch", lambda _run, _names: seen.prefetched.set())
-    monkeypatch.setattr(EndpointRun, "close", lambda run: seen.closed.append(run))
+    monkeypatch.setattr(EndpointRun, "close", lambda run: seen.closed.add(run))
     yield seen
     assert not early._begun, "a run was left over"
 
@@ -75,6 +75,29 @@ def test_a_run_that_was_begun_with_other_options_is_closed(seen: Seen) -> None:
     begin(RunOptions(dry_run=True))
     assert early.claim("ams1", RUN, RunOptions(), print) is None
     assert len(seen.closed) == 1
+
+
+def test_a_run_that_is_ended_before_it_holds_its_endpoint_lets_go_of_it(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_it, ended = threading.Event(), threading.Event()
+
+    def slow(_run: EndpointRun) -> None:
+        at_it.set()
+        assert ended.wait(30)
+
+    monkeypatch.setattr(EndpointRun, "hold", slow)
+    before = set(threading.enumerate())
+    begin()
+    assert at_it.wait(30)
+    early.end("ams1", RUN)
+    assert len(seen.closed) == 1
+    seen.closed.clear()
+    [thread] = set(threading.enumerate()) - before
+    ended.set()
+    thread.join(30)
+    assert len(seen.closed) == 1, "once more, for what it took hold of since"
+    assert not seen.prefetched.is_set()
 
 
 def test_what_kept_it_from_beginning_is_told_to_who_claims_it(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
