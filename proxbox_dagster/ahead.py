@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from proxbox_dagster.netbox.limit import PATIENT
 from proxbox_dagster.netbox.spec import Desired, ModelSpec, Ownership, Ref, Row
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.stages.stage import Stage
+
+_LOG = logging.getLogger(__name__)
 
 TASK_OVERLAP = 3600.0
 """Seconds before the newest known task from which tasks are fetched again: clocks of nodes differ."""
@@ -47,8 +50,10 @@ def ahead(read: Callable[[], None]) -> None:
 
     def quietly() -> None:
         PATIENT.set(True)
-        with suppress(Exception):
+        try:
             read()
+        except Exception:
+            _LOG.debug("looked ahead in vain", exc_info=True)
 
     threading.Thread(target=quietly, name="look-ahead", daemon=True).start()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from upath import UPath
 
 
-class _Instance(Protocol):
+class Storing(Protocol):
+    """What is needed here of a Dagster instance."""
+
     def storage_directory(self) -> str: ...
 
 
-def artifact_folder(configured: str | None, instance: _Instance | Any, name: str) -> UPath:
+def artifact_folder(configured: str | None, instance: Storing, name: str) -> UPath:
     """The folder for files of one kind: ``configured``, a path or an fsspec URL such as ``s3://bucket/folder``.
 
     Without it ``proxbox/NAME`` below the storage of the Dagster instance, which is ``$DAGSTER_HOME/storage`` unless

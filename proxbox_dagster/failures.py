@@ -12,7 +12,7 @@ from proxbox_dagster.lock import EndpointBusy
 from proxbox_dagster.netbox.errors import NetBoxError
 from proxbox_dagster.own_folder import FolderNotOurs
 from proxbox_dagster.proxmox.errors import ProxmoxError
-from proxbox_dagster.run import RunCancelled
+from proxbox_dagster.run import CANCELLED, RunCancelled
 from proxbox_dagster.settings import SettingsError, load_settings
 
 EXPECTED = (SettingsError, ProxmoxError, NetBoxError, EndpointBusy, FolderNotOurs)
@@ -21,8 +21,6 @@ EXPECTED = (SettingsError, ProxmoxError, NetBoxError, EndpointBusy, FolderNotOur
 
 INTERRUPTS = (KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 """How Dagster, or Ctrl-C outside of it, ends what a step does at this moment."""
-
-CANCELLED = "the run was cancelled"
 
 NOT_STARTED = "not started:"
 """How the failure of a step begins that only failed because another one had."""

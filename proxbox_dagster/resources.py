@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from proxbox_dagster import early
 from proxbox_dagster.jobs import QUICK_UPDATE, SYNC_GUESTS
+from proxbox_dagster.rules import checked
 from proxbox_dagster.run import EndpointRun, RunOptions
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, load_settings, problems_of
@@ -81,7 +82,7 @@ class ProxboxResource(dg.ConfigurableResource):
         if endpoint not in self._runs:
             options = self.options()
             self._runs[endpoint] = early.claim(endpoint, run_id, options, log.warning) or EndpointRun(
-                load_settings(), endpoint, run_id, options, log.warning
+                checked(load_settings()), endpoint, run_id, options, log.warning
             )
         if self._job == SYNC_GUESTS and not self.vmids:
             raise dg.Failure(

@@ -40,6 +40,8 @@ from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
 from proxbox_dagster.stages.stage import Stage, StageContext
 
+CANCELLED = "the run was cancelled"
+
 GRACE = 1.0
 """Seconds for which a cancelled run waits for NetBox's answer to what it has sent, so as to count it."""
 
@@ -109,7 +111,7 @@ class EndpointRun:
         Raises :class:`EndpointBusy`, and :class:`RunCancelled` in a run that was.
         """
         if self.cancelled:
-            raise RunCancelled("not started: the run was cancelled")
+            raise RunCancelled(f"not started: {CANCELLED}")
         if not self.options.dry_run:
             self._lock_endpoint.acquire(self.run_id)
 
@@ -287,7 +289,7 @@ class EndpointRun:
                 self.cancel()  # first, so that what is answered in the meantime is counted
             if isinstance(error, NetBoxForbidden):
                 self._permitted.forget()
-            ended = str(error) or "the run was cancelled"
+            ended = str(error) or CANCELLED
             raise
         finally:
             report = report_of(

@@ -16,7 +16,7 @@ from typing import Any
 
 from upath import UPath
 
-from proxbox_dagster.artifacts import artifact_folder
+from proxbox_dagster.artifacts import Storing, artifact_folder
 from proxbox_dagster.facts import UNOBSERVED, Fetched, Gap, GapKind, frame_of
 from proxbox_dagster.settings_file import SnapshotsConfig
 
@@ -31,7 +31,7 @@ _UNOBSERVED_KEY = "$unobserved"
 class Snapshots:
     """Where one run keeps what it reads. A place that fails is told once and then left alone: the run matters more."""
 
-    def __init__(self, settings: SnapshotsConfig, instance: Any, warn: Callable[[str], None]) -> None:
+    def __init__(self, settings: SnapshotsConfig, instance: Storing, warn: Callable[[str], None]) -> None:
         self._settings = settings
         self._instance = instance
         self._warn = warn

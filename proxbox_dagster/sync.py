@@ -14,12 +14,12 @@ import dagster as dg
 
 from proxbox_dagster import early
 from proxbox_dagster.assembly import build_definitions
-from proxbox_dagster.failures import CANCELLED, NOT_STARTED, words_of
+from proxbox_dagster.failures import NOT_STARTED, words_of
 from proxbox_dagster.jobs import FULL_UPDATE, guest_stages, stage_selection
 from proxbox_dagster.progress import Progress, watch
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.rules import checked
-from proxbox_dagster.run import RunOptions
+from proxbox_dagster.run import CANCELLED, RunOptions
 from proxbox_dagster.settings import Settings, SettingsError, load_settings
 from proxbox_dagster.stages import STAGES, left_out
 from proxbox_dagster.summary_page import some_failed
@@ -133,6 +133,37 @@ def _instance(order: Order) -> Iterator[dg.DagsterInstance]:
             yield instance
 
 
+class _Watcher:
+    """Passes on what one run tells, and keeps the reports of its classes."""
+
+    def __init__(self, instance: dg.DagsterInstance, endpoint: str, run_id: str, audience: Audience) -> None:
+        self.reports: dict[str, ClassReport] = {}
+        self._instance, self._endpoint, self._run_id, self._audience = instance, endpoint, run_id, audience
+        self._quiet_until = float("-inf")
+
+    def __call__(self, step: Progress) -> None:
+        if step.endpoint != self._endpoint:
+            return
+        if step.cancelled:
+            _report_canceling(self._instance, self._run_id)
+        elif step.trouble:
+            if time.monotonic() >= self._quiet_until:
+                self._quiet_until = time.monotonic() + TROUBLE_EVERY
+                self._audience.notice(step.trouble)
+        else:
+            if step.report:
+                self.reports[step.object_class] = step.report
+            self._audience.progress(step)
+
+
+def _run_config(order: Order) -> dict[str, Any]:
+    asked = {"vmids": list(order.vmids), "dry_run": order.dry_run, "override_brake": order.override_brake}
+    return {
+        "resources": {"proxbox": {"config": asked}},
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+
+
 def _sync_one(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
@@ -143,26 +174,9 @@ def _sync_one(
     audience: Audience,
 ) -> tuple[dict[str, Any], bool]:
     """The endpoint's part of the ``--json`` object, and whether the run was cancelled."""
-    reports: dict[str, ClassReport] = {}
-    told = float("-inf")
-
-    def collect(step: Progress) -> None:
-        nonlocal told
-        if step.endpoint != endpoint:
-            return
-        if step.cancelled:
-            _report_canceling(instance, run_id)
-            return
-        if step.trouble:
-            if time.monotonic() >= told + TROUBLE_EVERY:
-                told = time.monotonic()
-                audience.notice(step.trouble)
-            return
-        if step.report:
-            reports[step.object_class] = step.report
-        audience.progress(step)
-
-    stop = watch(collect)
+    watcher = _Watcher(instance, endpoint, run_id, audience)
+    reports = watcher.reports
+    stop = watch(watcher)
     errors: list[str] = []
     ok = False
     try:
@@ -172,18 +186,7 @@ def _sync_one(
             partition_key=endpoint,
             asset_selection=selection,
             tags={LOCATION_TAG: LOCATION},
-            run_config={
-                "resources": {
-                    "proxbox": {
-                        "config": {
-                            "vmids": list(order.vmids),
-                            "dry_run": order.dry_run,
-                            "override_brake": order.override_brake,
-                        }
-                    }
-                },
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
+            run_config=_run_config(order),
             raise_on_error=False,
         )
         ok = result.success and not any(report.failed for report in reports.values())

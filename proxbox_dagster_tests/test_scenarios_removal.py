@@ -96,8 +96,7 @@ def test_scenario_17_a_deleted_guest_is_marked_and_comes_back_without_loss(lab: 
 
 def test_scenario_17_it_is_deleted_after_the_grace_period_and_enough_complete_reads(lab: Synced, clock: Clock) -> None:
     cluster, simulator = lab.clusters["small"], lab.simulators["small"]
-    lab.settings["removal"] = {"classes": {"virtual_machines": "delete"}, "grace_days": 5, "confirmations": 3}
-    lab.save()
+    lab.change(removal={"classes": {"virtual_machines": "delete"}, "grace_days": 5, "confirmations": 3})
     row_id = lab.vm(102)["id"]
 
     def confirmed() -> int:
@@ -181,8 +180,7 @@ def thin_out(cluster: Cluster) -> None:
 def test_scenario_16_too_many_removals_of_a_class_are_blocked_until_one_run_says_so(
     stage: str, object_class: str, lab: Synced
 ) -> None:
-    lab.settings["brake"] = {"percent": 10, "objects": 25, "minimum": 0}
-    lab.save()
+    lab.change(brake={"percent": 10, "objects": 25, "minimum": 0})
     thin_out(lab.clusters["small"])
     order = ["sync", "--stage", stage, "--json"]
     lab.log.forget()
@@ -205,8 +203,7 @@ def test_scenario_16_too_many_removals_of_a_class_are_blocked_until_one_run_says
 def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
     """Each night a backup of every guest comes and one goes: that is no loss."""
     cluster = lab.clusters["small"]
-    lab.settings["brake"] = {"percent": 10, "objects": 25, "minimum": 0}
-    lab.save()
+    lab.change(brake={"percent": 10, "objects": 25, "minimum": 0})
     config = cluster.guest(100).config
     for old, new in (("scsi0", "virtio0"), ("scsi1", "virtio1")):
         config[new] = config.pop(old)
@@ -217,9 +214,7 @@ def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
 def test_scenario_16_guests_and_the_deletion_of_marked_ones_are_braked_too(lab: Synced, clock: Clock) -> None:
     """The brake holds when rows are marked, and again when the marked ones would be deleted."""
     cluster = lab.clusters["small"]
-    rules = {"removal": {"default": "delete", "grace_days": 1, "confirmations": 1}, "brake": {"minimum": 1}}
-    lab.settings |= rules
-    lab.save()
+    lab.change(removal={"default": "delete", "grace_days": 1, "confirmations": 1}, brake={"minimum": 1})
     for kind, vmid in (("qemu", 101), ("qemu", 102)):
         cluster.delete_guest(kind, vmid)
     result = lab.watched(stages=("virtual_machines",))
@@ -241,8 +236,7 @@ def test_scenario_16_guests_and_the_deletion_of_marked_ones_are_braked_too(lab: 
 def test_scenario_21_what_leaves_the_settings_or_the_scope_is_kept_and_purge_finds_it(lab: Synced) -> None:
     addresses = {row["address"] for row in lab.rows("ipam/ip-addresses")}
     assert "2001:db8:5a::10/64" in addresses
-    lab.settings["addresses"] = {"ignore_networks": ["2001:db8:5a::10/128"]}
-    lab.save()
+    lab.change(addresses={"ignore_networks": ["2001:db8:5a::10/128"]})
     lab.run()
     assert lab.written() == []
     [told] = [line for report in lab.reports().values() for line in report.notes if "2001:db8:5a::10" in line]
@@ -347,13 +341,11 @@ def test_scenario_17_every_class_is_ignored_marked_cleared_and_deleted(lab: Sync
     before, whole = ids(lab), copy.deepcopy({name: getattr(cluster, name) for name in SOURCE})
     take_apart(cluster)
 
-    lab.settings["removal"] = {"default": "ignore"}
-    lab.save()
+    lab.change(removal={"default": "ignore"})
     lab.run(dry_run=True)
     assert told(lab, "marked") | told(lab, "deleted") == set()
 
-    lab.settings["removal"] = {"classes": dict.fromkeys(REMOVABLE, "mark")}
-    lab.save()
+    lab.change(removal={"classes": dict.fromkeys(REMOVABLE, "mark")})
     lab.run(override_brake=True)
     assert (told(lab, "marked"), told(lab, "deleted")) == (set(REMOVABLE), set())
     assert lacking(lab, before) == set()
@@ -374,8 +366,7 @@ def test_scenario_17_every_class_is_ignored_marked_cleared_and_deleted(lab: Sync
             assert spec.missing_status is None or status(row) != spec.missing_status, name
 
     take_apart(cluster)
-    lab.settings["removal"] = {"default": "delete", "grace_days": 2, "confirmations": 1}
-    lab.save()
+    lab.change(removal={"default": "delete", "grace_days": 2, "confirmations": 1})
     lab.run(override_brake=True)
     at_once = {name for name, spec in REMOVABLE.items() if spec.removal == "delete"}
     assert (told(lab, "marked"), told(lab, "deleted")) == (set(REMOVABLE) - at_once, at_once)
@@ -389,8 +380,7 @@ def test_scenarios_21_52_purge_works_for_an_endpoint_that_left_the_settings(
     netbox_server: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with synced(netbox_server, tmp_path_factory.mktemp("purge"), "small", "twin") as lab:
-        lab.settings["endpoints"] = [item for item in lab.settings["endpoints"] if item["name"] == "small"]
-        lab.save()
+        lab.change(endpoints=[item for item in lab.settings["endpoints"] if item["name"] == "small"])
         ours = {row["id"] for row in lab.rows(VMS, cf_proxmox_endpoint="small")}
         lab.run()
         assert lab.written() == []

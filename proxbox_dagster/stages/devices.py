@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
-from proxbox_dagster.netbox.spec import Coverage, Desired, Ref, Row
+from proxbox_dagster.netbox.spec import Coverage, Desired, ObjectClass, Ref, Row
 from proxbox_dagster.stages import devices_specs as specs
 from proxbox_dagster.stages.common import (
     OWNER_TAGS,
@@ -113,7 +113,7 @@ class _View:
         return value
 
 
-def _shared(object_class: Any, *values: dict[str, Any]) -> Desired:
+def _shared(object_class: ObjectClass, *values: dict[str, Any]) -> Desired:
     rows = [Row({**value, "tags": OWNER_TAGS}, str(value.get("name") or value["slug"])) for value in values]
     return Desired(object_class, rows, coverage=SHARED)
 

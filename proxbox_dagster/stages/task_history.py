@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
@@ -161,7 +161,7 @@ def _vmid(text: Any) -> int | None:
     return int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
-def _ends_of_earlier_guests(tasks: Any) -> dict[int, int]:
+def _ends_of_earlier_guests(tasks: Iterable[Mapping[str, Any]]) -> dict[int, int]:
     """By VMID the time of the last successful destruction: whatever was before happened to another guest."""
     ended: dict[int, int] = {}
     for task in tasks:

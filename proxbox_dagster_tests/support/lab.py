@@ -118,6 +118,11 @@ class Lab:
         }
         self.save()
 
+    def change(self, **keys: Any) -> None:
+        """Other values for these top-level keys of the settings."""
+        self.settings |= keys
+        self.save()
+
     def save(self) -> None:
         """Write ``self.settings`` as it is now, and allow the token what these settings need and nothing else."""
         with suppress(ValidationError):
