@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from proxbox_dagster.stages.stage import Stage, StageContext
 from proxbox_dagster_tests.support.core import Run, state_of, synced
 from proxbox_dagster_tests.support.core_specs import CLUSTER, MACHINE, ROLE, cluster, machine, role, wanted
 from proxbox_dagster_tests.support.graph import two_endpoints
+from proxbox_dagster_tests.support.polling import until
 
 WAIT = 30.0
 
@@ -80,9 +80,7 @@ def test_who_reads_ahead_lets_the_others_go_first() -> None:
         for thread, begun in zip(threads, waiting.values(), strict=True):
             thread.start()
             assert begun.wait(WAIT)
-        deadline = time.monotonic() + WAIT
-        while limit._pressing < 1 and time.monotonic() < deadline:
-            threading.Event().wait(0.005)
+        until(lambda: limit._pressing, "the step's wait")
     for thread in threads:
         thread.join(WAIT)
     assert order == ["step", "ahead"]

@@ -22,6 +22,7 @@ from proxbox_dagster_tests.support.command import Command
 from proxbox_dagster_tests.support.faulty_proxy import WRITES
 from proxbox_dagster_tests.support.graph import two_endpoints
 from proxbox_dagster_tests.support.history import History, assert_same, history_lab, prepare
+from proxbox_dagster_tests.support.polling import until
 from proxbox_dagster_tests.support.synced import VMS, errors
 from proxbox_dagster_tests.support.workspace import workspace
 
@@ -58,14 +59,9 @@ def run_of(home: Path, run_id: str) -> tuple[dg.DagsterRun, list[dict[str, Any]]
 
 def until_started(home: Path, known: set[str]) -> None:
     """Wait until Dagster has started a run that is not among these: both servers are read before."""
-    deadline = time.monotonic() + 240
+    wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        while time.monotonic() < deadline:
-            started = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-            if any(run.run_id not in known for run in started):
-                return
-            threading.Event().wait(0.02)
-    raise AssertionError("no run was started")
+        until(lambda: {run.run_id for run in instance.get_runs(wanted)} - known, "the start of a run")
 
 
 def runs_of(home: Path) -> set[str]:
@@ -146,10 +142,7 @@ def test_a_long_read_of_proxmox_is_cancelled_at_once(lab: History, home: Path) -
     fault = simulator.faults.add("config$", delay=25)
     known = runs_of(home)
     with Command(lab.folder, "sync", "--json", DAGSTER_HOME=str(home)) as command:
-        deadline = time.monotonic() + 240
-        while not fault.struck and time.monotonic() < deadline:
-            threading.Event().wait(0.02)
-        assert fault.struck
+        until(lambda: fault.struck, "the slow answer")
         until_started(home, known)
         started = time.monotonic()
         command.send(signal.SIGINT)
@@ -194,10 +187,8 @@ def test_a_run_that_is_terminated_in_the_ui_ends_at_once_with_its_counts(
         assert reached.wait(240)
         started = time.monotonic()
         dagster.terminate(run_id)
-        while dagster.status(run_id) != ["CANCELED"] and time.monotonic() < started + 60:
-            threading.Event().wait(0.02)
+        until(lambda: dagster.status(run_id) == ["CANCELED"], "the end of the run")
         took = time.monotonic() - started
-        assert dagster.status(run_id) == ["CANCELED"]
     assert took < SOON
     _, failures = run_of(tmp_path, run_id)
     [partial] = [metadata for metadata in failures if metadata.get("seen")]

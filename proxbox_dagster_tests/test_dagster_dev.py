@@ -25,14 +25,8 @@ from proxbox_dagster.stages import STAGES, object_classes
 from proxbox_dagster_tests.proxmox_http import Wire
 from proxbox_dagster_tests.support.browser import Browser, browser, missing
 from proxbox_dagster_tests.support.browser_session import Person
-from proxbox_dagster_tests.support.dagster_server import (
-    PATIENCE,
-    POSTGRES,
-    RUN,
-    DagsterServer,
-    records_in_postgres,
-    until,
-)
+from proxbox_dagster_tests.support.dagster_server import POSTGRES, RUN, DagsterServer, records_in_postgres
+from proxbox_dagster_tests.support.polling import PATIENCE, until
 from proxbox_dagster_tests.support.synced import VMS, Synced, X, laid_out
 
 GROUPS = ("proxmox", "infrastructure", "guest_data", "networking", "operational", "summary")

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ import pytest
 from proxbox_dagster.demo.netbox.errors import NetBoxError
 from proxbox_dagster.demo.netbox.home import RunFolder, locked, sweep, try_lock
 from proxbox_dagster.demo.netbox.processes import Supervisor, clean_environment
-
-WAIT_SECONDS = 180
+from proxbox_dagster_tests.support.polling import PATIENCE, until
 
 # A program that starts, through the supervisor, a process with a child; or two, the second deaf to SIGTERM.
 PROGRAM = """
@@ -55,13 +53,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 # In short steps: Python runs its handler of a signal that came just before a sleep after the sleep.
@@ -118,8 +109,8 @@ def test_all_ends_with_the_program(tmp_path: Path, end: str, number: signal.Sign
     process, pids = program(tmp_path, end, *names)
     if number is not None:
         process.send_signal(number)
-    process.communicate(timeout=WAIT_SECONDS)
-    wait_until(lambda: not any(alive(pid) for pid in pids.values()), f"still running: {pids}")
+    process.communicate(timeout=PATIENCE)
+    until(lambda: not any(alive(pid) for pid in pids.values()), f"the end of {pids}")
     assert (tmp_path / "last").read_text() == "done\n"
     assert not (tmp_path / "run").exists()
 
@@ -129,7 +120,7 @@ def test_the_started_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> Non
     process, pids = program(tmp_path, STAYS, "plain")
     try:
         os.kill(pids["supervisor"], signal.SIGKILL)
-        wait_until(lambda: not alive(pids["plain"]), "the started process outlived its supervisor")
+        until(lambda: not alive(pids["plain"]), "the end of what the supervisor had started")
     finally:
         process.kill()
         process.communicate()
@@ -195,5 +186,5 @@ def test_two_installations_wait_for_each_other(tmp_path: Path) -> None:
         )
         assert other.stdout is not None
         waited.append(other.stdout.readline() == "waiting\n")
-    assert other.communicate(timeout=WAIT_SECONDS)[0] == "held\n"
+    assert other.communicate(timeout=PATIENCE)[0] == "held\n"
     assert waited == [True]

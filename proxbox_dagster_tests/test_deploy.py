@@ -26,9 +26,10 @@ from proxbox_dagster.demo.ports import free_port
 from proxbox_dagster.failures import words_of
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import class_key
-from proxbox_dagster_tests.support.dagster_server import POSTGRES, records_in_postgres, until
+from proxbox_dagster_tests.support.dagster_server import POSTGRES, records_in_postgres
 from proxbox_dagster_tests.support.fake_run import FakeWorld
 from proxbox_dagster_tests.support.graph import two_endpoints
+from proxbox_dagster_tests.support.polling import until
 from proxbox_dagster_tests.support.workspace import Workspace
 
 DEPLOY = Path(__file__).parent.parent / "deploy"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +14,7 @@ from proxbox_dagster.netbox.client import NetBoxClient
 from proxbox_dagster.netbox.limit import AdaptiveLimit
 from proxbox_dagster_tests.support.faulty_proxy import WRITES, Fault
 from proxbox_dagster_tests.support.history import History, assert_quiet, assert_same, history_lab, make_changes, prepare
+from proxbox_dagster_tests.support.polling import until
 from proxbox_dagster_tests.support.synced import errors
 
 PAGE = "<html><body>maintenance</body></html>"
@@ -211,10 +211,10 @@ def test_scenario_40_netbox_restarts_mid_run_within_the_cap_of_connections(
 
     def start() -> None:
         assert down.wait(240)
-        deadline = time.monotonic() + 60
-        while not any(status == 502 for _, _, status in list(lab.proxy.requests)) and time.monotonic() < deadline:
-            threading.Event().wait(0.02)
-        lab.netbox.start_web()
+        try:
+            until(lambda: any(status == 502 for _, _, status in list(lab.proxy.requests)), "a refused request")
+        finally:
+            lab.netbox.start_web()
 
     lab.proxy.add_fault(WRITES, after=25, act=stop)
     with ThreadPoolExecutor(1) as pool:

@@ -20,6 +20,7 @@ from proxbox_dagster.netbox.answers import Passing
 from proxbox_dagster.netbox.client import FIRST_CONTACT, NetBoxClient
 from proxbox_dagster.netbox.errors import NetBoxRefused, NetBoxUnreachable, RowsRefused, RunEnded, WriteUncertain
 from proxbox_dagster.settings import NetBoxConnection
+from proxbox_dagster_tests.support.polling import until
 
 PATH = "dcim/sites"
 PAGE = (200, {"Content-Type": "text/html"}, b"<html>maintenance</html>")
@@ -208,8 +209,7 @@ def test_what_is_under_way_ends_with_the_client(server: Scripted) -> None:
     client = client_of(server, max_connections=2)
     with ThreadPoolExecutor(4) as pool:
         reads = [pool.submit(client.read, PATH) for _ in range(4)]
-        while len(server.seen) < 2:
-            time.sleep(0.01)
+        until(lambda: len(server.seen) == 2, "two reads under way")
         started = time.monotonic()
         client.close(grace=0.1)
         for read in reads:
@@ -224,8 +224,7 @@ def test_a_pause_between_two_tries_ends_with_the_client(server: Scripted) -> Non
     client = client_of(server)
     with ThreadPoolExecutor(1) as pool:
         read = pool.submit(client.read, PATH)
-        while not server.seen:
-            time.sleep(0.01)
+        until(lambda: server.seen, "the first try")
         client.close()
         with pytest.raises(RunEnded):
             read.result(5)

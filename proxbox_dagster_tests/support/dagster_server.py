@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import dagster as dg
 import pytest
 import requests
 
+from proxbox_dagster_tests.support.polling import PATIENCE, until
 from proxbox_dagster_tests.support.workspace import LOCATION
 
-Found = TypeVar("Found")
-
 POSTGRES = Path(__file__).parents[2] / "deploy" / "dagster-postgres.yaml"
-PATIENCE = 240.0
-"""Seconds for one step: Dagster starts a process for each run, and all cores may be busy."""
-
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": LOCATION}
 
 LAUNCH = """
@@ -54,15 +49,6 @@ mutation($sensor: SensorSelector!) { startSensor(sensorSelector: $sensor) {
 SWITCH_OFF = """
 mutation($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }
 """
-
-
-def until(what: Callable[[], Found], hint: str) -> Found:
-    """Poll until ``what`` gives something true; then give that."""
-    end = time.monotonic() + PATIENCE
-    while not (found := what()):
-        assert time.monotonic() < end, f"{hint}: not after {PATIENCE:.0f} s"
-        time.sleep(0.1)
-    return found
 
 
 class DagsterServer:
