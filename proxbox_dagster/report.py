@@ -47,6 +47,7 @@ class ClassReport:
     stage: str
     object_class: str
     dry_run: bool
+    seen: int = 0
     created: int = 0
     updated: int = 0
     unchanged: int = 0
@@ -56,7 +57,6 @@ class ClassReport:
     """Rows marked as missing by earlier runs and still missing."""
     braked: str | None = None
     """Why nothing was removed although something is gone: the run fails with it."""
-    planned_seen: int = 0
     changes: list[Change] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     failures: list[Skip] = field(default_factory=list)
@@ -84,10 +84,6 @@ class ClassReport:
     @property
     def failed(self) -> int:
         return len(self.failures)
-
-    @property
-    def seen(self) -> int:
-        return self.planned_seen
 
     @property
     def warnings(self) -> list[str]:
@@ -162,7 +158,7 @@ def report_of(
         deleted=len(removals.deletes) if dry_run else len(applied.deleted),
         waiting=removals.waiting,
         braked=removals.braked,
-        planned_seen=plan.seen,
+        seen=plan.seen,
         changes=changes_of(plan, applied, dry_run=dry_run, names=names or Names()),
         skips=[*plan.skips, *(_not_reached(plan, applied, ended) if ended else ())],
         failures=[*plan.failures, *applied.failed],

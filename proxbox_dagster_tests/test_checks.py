@@ -46,15 +46,15 @@ def number(result: dg.AssetCheckResult, name: str) -> Any:
 
 
 def test_accounted() -> None:
-    good = report(created=1, updated=1, unchanged=2, planned_seen=4)
+    good = report(created=1, updated=1, unchanged=2, seen=4)
     assert accounted_check(good, held=4).passed
     assert accounted_check(good, held=7).passed, "rows that are marked, or were not observed, are more"
     fewer = accounted_check(good, held=3)
     assert not fewer.passed
     assert (number(fewer, "arrived"), number(fewer, "rows_in_netbox")) == (4, 3)
     assert accounted_check(good).passed, "not all rows were read: nothing to compare with"
-    assert not accounted_check(report(created=1, planned_seen=2)).passed
-    failed = accounted_check(report(planned_seen=1, failures=[Skip("web01 (qemu/100)", "NetBox refused it")]))
+    assert not accounted_check(report(created=1, seen=2)).passed
+    failed = accounted_check(report(seen=1, failures=[Skip("web01 (qemu/100)", "NetBox refused it")]))
     assert not failed.passed
     assert failed.severity is dg.AssetCheckSeverity.ERROR
     assert "web01" in str(number(failed, "failures"))
@@ -90,7 +90,7 @@ def test_rows_without_their_parent() -> None:
 def test_references_that_lead_nowhere_are_named_with_field_and_reason() -> None:
     item = CLASSES["virtual_machines"]
     gone = Skip("web01 (qemu/100)", "device: devices ams1 / pve9 is not in NetBox")
-    results = list(check_results(item, report(unchanged=1, planned_seen=1, unresolved=[gone]), Audit()))
+    results = list(check_results(item, report(unchanged=1, seen=1, unresolved=[gone]), Audit()))
     assert {result.check_name for result in results} == {spec.name for spec in check_specs(item)}
     [yellow] = [result for result in results if not result.passed]
     assert (yellow.check_name, yellow.severity) == (REFERENCES, dg.AssetCheckSeverity.WARN)

@@ -111,7 +111,7 @@ def test_what_must_not_be_missed_is_plain_text_and_comes_first() -> None:
         "s",
         "c",
         dry_run=False,
-        planned_seen=3,
+        seen=3,
         unchanged=3,
         waiting=2,
         braked="5 of 9 would go, more than the brake allows",

@@ -185,7 +185,7 @@ def test_a_run_with_failed_objects_leaves_its_summary_too(world: FakeWorld, monk
     def failing(self: FakeRun, stage: str, desired: Any) -> ClassReport:
         report = write(self, stage, desired)
         if report.object_class == "devices":
-            report.planned_seen = 1
+            report.seen = 1
             report.failures.append(Skip("pve1", "name is taken", Outcome.FAILED))
         return report
 

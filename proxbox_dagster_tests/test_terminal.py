@@ -22,12 +22,12 @@ def change(label: str, action: str, field: str, before: str, after: str) -> Chan
 def reports() -> list[ClassReport]:
     offline = Gap("node", "pve3", GapKind.OFFLINE, "node pve3 is offline")
     return [
-        ClassReport("devices", "devices", dry_run=True, planned_seen=3, unchanged=3, gaps=[offline]),
+        ClassReport("devices", "devices", dry_run=True, seen=3, unchanged=3, gaps=[offline]),
         ClassReport(
             "virtual_machines",
             "virtual_machines",
             dry_run=True,
-            planned_seen=3,
+            seen=3,
             created=1,
             updated=1,
             unchanged=1,
@@ -85,7 +85,7 @@ def test_no_heading_of_the_counts_is_cut(width: int) -> None:
 
 
 def test_a_run_that_changes_nothing_is_a_line() -> None:
-    quiet = [ClassReport("devices", "devices", dry_run=False, planned_seen=3, unchanged=3)]
+    quiet = [ClassReport("devices", "devices", dry_run=False, seen=3, unchanged=3)]
     assert told(quiet).strip() == "✓ ams1: nothing changed: 3 unchanged (run r-1)"
 
 

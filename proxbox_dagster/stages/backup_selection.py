@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED, Fetched, GapKind
+from proxbox_dagster.proxmox.parse.values import vmid_in
 
 _SEPARATORS = re.compile(r"[,;\s]+")
 
@@ -48,8 +49,8 @@ def _of_pool(pool: str, rows: Mapping[int, Mapping[str, Any]], shortened: str | 
 def _vmids(text: Any, name: str, notes: list[str]) -> set[int]:
     found: set[int] = set()
     for part in _SEPARATORS.split(str(text or "")):
-        if part.isascii() and part.isdecimal() and len(part) < 10:
-            found.add(int(part))
+        if (vmid := vmid_in(part)) is not None:
+            found.add(vmid)
         elif part:
             notes.append(f"{name} has {part[:40]!r}, which is no VMID")
     return found

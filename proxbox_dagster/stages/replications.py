@@ -7,6 +7,7 @@ from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.spec import Desired, FieldSpec, Kind, ModelSpec, ObjectClass, Row, UniqueKey
+from proxbox_dagster.proxmox.parse.values import vmid_in
 from proxbox_dagster.stages.common import (
     ENDPOINT,
     TAGS,
@@ -107,8 +108,7 @@ def _number(told: Any, *, name: str, part: int) -> int | None:
     if isinstance(told, int):
         return told
     pieces = name.split("-")
-    text = pieces[part] if len(pieces) == 2 else ""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+    return vmid_in(pieces[part]) if len(pieces) == 2 else None
 
 
 STAGE = Stage(

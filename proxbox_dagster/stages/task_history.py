@@ -19,6 +19,7 @@ from proxbox_dagster.netbox.spec import (
 )
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
 from proxbox_dagster.proxmox.parse.upid import parse_upid
+from proxbox_dagster.proxmox.parse.values import vmid_in
 from proxbox_dagster.stages.common import ENDPOINT, TAGS, owned, vm_ref
 from proxbox_dagster.stages.guests import Guest, guests
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
@@ -139,7 +140,7 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     earlier = 0
     for upid in sorted(tasks):
         task = tasks[upid]
-        vmid = _vmid(task["id"])
+        vmid = vmid_in(task["id"])
         guest = by_vmid.get(vmid) if vmid is not None else None
         if guest is None:
             continue
@@ -157,15 +158,11 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     return [desired]
 
 
-def _vmid(text: Any) -> int | None:
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 10 else None
-
-
 def _ends_of_earlier_guests(tasks: Iterable[Mapping[str, Any]]) -> dict[int, int]:
     """By VMID the time of the last successful destruction: whatever was before happened to another guest."""
     ended: dict[int, int] = {}
     for task in tasks:
-        vmid, status = _vmid(task["id"]), task["status"]
+        vmid, status = vmid_in(task["id"]), task["status"]
         if vmid is None or task["type"] not in _DESTROYED or not isinstance(status, str):
             continue
         if (status == "OK" or status.startswith("WARNINGS")) and isinstance(task["starttime"], int):

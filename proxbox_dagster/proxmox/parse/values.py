@@ -87,6 +87,11 @@ def to_str(value: Any) -> str | ParseProblem | None:
     return ParseProblem.of(value, "no text")
 
 
+def vmid_in(text: Any) -> int | None:
+    """The VMID that a text such as ``100`` is; ``None`` for anything else."""
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
 def size_to_mib(value: Any) -> int | ParseProblem:
     """A size such as ``32G``, ``528K`` or ``4194304`` (bytes) in MiB, rounded up, at least 1."""
     text = to_str(value)
