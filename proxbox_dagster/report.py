@@ -130,6 +130,11 @@ def is_accounted(counts: Mapping[str, int]) -> bool:
     return counts["seen"] == sum(counts[name] for name in OUTCOMES)
 
 
+def is_telling(counts: Mapping[str, int]) -> bool:
+    """Whether more can be said of a class than that it is unchanged."""
+    return any(counts[name] for name in COUNTS if name not in ("seen", "unchanged"))
+
+
 def report_of(
     stage: str,
     plan: Plan,

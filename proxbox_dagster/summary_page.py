@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from proxbox_dagster.chart import COLOURS, Bar, chart, data_uri
 from proxbox_dagster.metadata import Raw, result_line, table, whole
-from proxbox_dagster.report import COUNTS, is_accounted
+from proxbox_dagster.report import COUNTS, is_accounted, is_telling
 
 MAX_TABLE = 8
 """Lines of a class's own table that the page repeats; the rest is on the asset's page."""
@@ -201,7 +201,7 @@ def next_steps(story: RunStory) -> list[str]:
 def _classes(lines: Iterable[ClassLine]) -> list[str]:
     """The classes of which more can be said than that they are unchanged, with the counts that any of them has."""
     found = list(lines)
-    telling = [line for line in found if any(line.counts[name] for name in COUNTS if name not in ("seen", "unchanged"))]
+    telling = [line for line in found if is_telling(line.counts)]
     shown = [name for name in COUNTS if any(line.counts[name] for line in telling)]
     rows = [
         (

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from proxbox_dagster.metadata import grouped_gaps, result_line
 from proxbox_dagster.progress import Progress as Step
-from proxbox_dagster.report import COUNTS, Change, ClassReport
+from proxbox_dagster.report import COUNTS, Change, ClassReport, is_telling
 from proxbox_dagster.stages import STAGES
 from proxbox_dagster.summary_page import totals
 
@@ -99,7 +99,7 @@ class Terminal:
     # -- counts -------------------------------------------------------------------------------------------------
 
     def _counts(self, name: str) -> None:
-        told = [report for report in self._reports if _tells(report)]
+        told = [report for report in self._reports if is_telling(report.counts())]
         if not told:
             return
         if self._console.width < NARROW:
@@ -116,7 +116,7 @@ class Terminal:
             numbers = report.counts()
             table.add_row(report.object_class, *(str(numbers[count] or "·") for count in shown))
         self._console.print(table)
-        quiet = [report for report in self._reports if not _tells(report) and report.seen]
+        quiet = [report for report in self._reports if not is_telling(report.counts()) and report.seen]
         if quiet:
             self._say(f"{sum(report.seen for report in quiet)} objects of {len(quiet)} more classes are unchanged")
 
@@ -183,9 +183,3 @@ class Terminal:
     def _warn(self, text: str) -> None:
         self._console.print("[yellow]![/yellow] ", end="")
         self._say(text)
-
-
-def _tells(report: ClassReport) -> bool:
-    """True where more can be said of a class than that it is unchanged."""
-    counts = report.counts()
-    return any(counts[name] for name in COUNTS if name not in ("seen", "unchanged"))
