@@ -37,7 +37,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *(stage for stage in stages if stage is not None),
             run_summary_asset(names, partitions, owners),
         ],
-        jobs=jobs(partitions, plugin=plugin),
+        jobs=jobs(plugin=plugin),
         schedules=schedules(clock, settings.endpoint_names),
         sensors=[
             observation_sensor(clock),

@@ -47,8 +47,8 @@ def _job(name: str, **arguments: Any) -> dg.UnresolvedAssetJobDefinition:
     return dg.define_asset_job(name, hooks={tell_failed_run}, **arguments)
 
 
-def jobs(partitions: dg.PartitionsDefinition[str], *, plugin: bool) -> list[dg.UnresolvedAssetJobDefinition]:
-    """Every job, each per endpoint partition."""
+def jobs(*, plugin: bool) -> list[dg.UnresolvedAssetJobDefinition]:
+    """Every job; each runs over one endpoint."""
     whole = _job(
         FULL_UPDATE,
         selection=_whole_selection(plugin=plugin),

@@ -84,7 +84,7 @@ class Writer:
         spec = plan.object_class.spec
         self._each(spec, plan.retires, lambda part: self._update(spec, part, done, done.retired))
         creates, updates = self._freed(spec, plan, done)
-        for wave in self._waves(spec, creates, done):
+        for wave in self._waves(creates, done):
             self._each(spec, wave, lambda part: self._create(spec, part, done))
         stuck = self._release(plan, done)
         for item in [item for item in updates if item.row_id in stuck]:
@@ -112,7 +112,7 @@ class Writer:
         creates: list[Create] = []
         for item in plan.creates:
             if item.ref in held:
-                self._fail(spec, item, f"{held[item.ref].label} could not let go of its number", done)
+                self._fail(item, f"{held[item.ref].label} could not let go of its number", done)
             else:
                 creates.append(item)
         updates: list[Update] = []
@@ -214,14 +214,14 @@ class Writer:
 
     # -- creating -----------------------------------------------------------------------------------------------
 
-    def _waves(self, spec: ModelSpec, creates: list[Create], done: Applied) -> Iterator[list[Create]]:
+    def _waves(self, creates: list[Create], done: Applied) -> Iterator[list[Create]]:
         """Rows in an order in which rows of the same class that others refer to come first."""
         waiting = creates
         while waiting:
             ready = [item for item in waiting if not self._waits(item)]
             if not ready:
                 for item in waiting:
-                    self._fail(spec, item, "refers to a row of its own class that could not be made", done)
+                    self._fail(item, "refers to a row of its own class that could not be made", done)
                 return
             yield ready
             sent = {id(item) for item in ready}
@@ -247,7 +247,7 @@ class Writer:
                     return
                 if last:
                     for item in part:
-                        self._fail(spec, item, f"{trouble}; looked up and sent again {tries} times", done)
+                        self._fail(item, f"{trouble}; looked up and sent again {tries} times", done)
                     return
                 if trouble.fault and len(part) > 1:
                     # One row may be what NetBox stumbles over; the others shall not wait for it.
@@ -334,12 +334,12 @@ class Writer:
             ]
             for index, reason in bad.items():
                 if index < len(part) and part[index] not in again:
-                    self._fail(spec, part[index], reason, done)
+                    self._fail(part[index], reason, done)
             return [[item for index, item in enumerate(part) if index not in bad], again]
         if len(part) == 1:
             if self._renamed(spec, part[0], str(refusal), done):
                 return [part]
-            self._fail(spec, part[0], str(refusal), done)
+            self._fail(part[0], str(refusal), done)
             return []
         middle = len(part) // 2
         return [part[:middle], part[middle:]]
@@ -363,7 +363,7 @@ class Writer:
         )
         return True
 
-    def _fail(self, spec: ModelSpec, item: Create | Update, reason: str, done: Applied) -> None:
+    def _fail(self, item: Create | Update, reason: str, done: Applied) -> None:
         skip = Skip(item.row.label, f"NetBox refused it: {reason}", Outcome.FAILED)
         if isinstance(item, Create):
             done.failed.append(skip)

@@ -39,7 +39,7 @@ def plan(desired: Desired, state: NetBoxState, rules: Rules, now: datetime | Non
     """The writes that bring NetBox to ``desired``; empty when it is there already. ``now`` dates new marks."""
     spec = desired.object_class.spec
     made = Plan(desired.object_class, notes=list(desired.notes))
-    rows = _without_doubles(desired.rows, spec, state, made)
+    rows = _without_doubles(desired.rows, spec, made)
     if spec.ownership is Ownership.SHARED:
         state.load_shared(spec, rows)
     elif rows or desired.skips:
@@ -74,7 +74,7 @@ def _note_skips(desired: Desired, state: NetBoxState, made: Plan) -> None:
             state.block(ref, f"{skip.label}: {skip.reason}")
 
 
-def _without_doubles(rows: Iterable[Row], spec: ModelSpec, state: NetBoxState, made: Plan) -> list[Row]:
+def _without_doubles(rows: Iterable[Row], spec: ModelSpec, made: Plan) -> list[Row]:
     first: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         key = key_of(spec, row)

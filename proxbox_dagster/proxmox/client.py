@@ -96,7 +96,6 @@ class ProxmoxClient:
         answers (400, 401, 403, 500, 501).
         """
         self._raise_if_lost()
-        started = time.monotonic()
         retrying = Retrying(
             retry=retry_if_exception(_is_transient),
             stop=self._stop,
@@ -107,7 +106,7 @@ class ProxmoxClient:
         try:
             value = retrying(self._sweep, path, expect, params)
         except ProxmoxError as error:
-            self._note_failure(error, started)
+            self._note_failure(error)
             raise
         with self._lock:
             self._connected, self._exhausted, self._lost = True, 0, None
@@ -232,7 +231,7 @@ class ProxmoxClient:
             if self._lost is not None and time.monotonic() < self._lost[0]:
                 raise self._lost[1]
 
-    def _note_failure(self, error: ProxmoxError, started: float) -> None:
+    def _note_failure(self, error: ProxmoxError) -> None:
         """Give up for a while once the endpoint is lost, so that a thousand reads do not spend a budget each."""
         with self._lock:
             if isinstance(error, AuthenticationFailed) or not _is_transient(error):

@@ -37,7 +37,7 @@ def nodes(session: ProxmoxSession, out: Rows) -> None:
     versions = dict(session.each("guests", up, lambda name: _version(session, name)))
     for name in sorted(entries):
         if session.scope.node(name):
-            _add_node(session, out, entries[name], versions.get(name))
+            _add_node(out, entries[name], versions.get(name))
     return None
 
 
@@ -46,7 +46,7 @@ def _version(session: ProxmoxSession, name: str) -> dict[str, Any]:
     return answer
 
 
-def _add_node(session: ProxmoxSession, out: Rows, entry: dict[str, Any], version: Any) -> None:
+def _add_node(out: Rows, entry: dict[str, Any], version: Any) -> None:
     """A node's row. What a node that is off or may not be looked into does not say is not observed."""
     name = str(entry["node"])
     fixed: dict[str, Any] = {key: UNOBSERVED for key in _SIZES if entry.get(key) in (None, "") and key != "level"}
