@@ -130,7 +130,7 @@ class ModelSpec:
 
     ``index`` names the natural-key index that Refs point into; several specs of one REST ``path`` may share it.
     ``update_only`` specs patch rows that another spec makes (primary addresses). ``missing_status`` is the status
-    that a marked row gets; ``stale_value`` likewise for the plugin's models.
+    that a marked row gets.
     """
 
     name: str

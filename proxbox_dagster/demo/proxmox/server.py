@@ -34,7 +34,7 @@ class ProxmoxSimulator:
 
     ``host`` and ``port`` are those of the first online node, whichever it is; ``ports`` of each node by itself (an
     offline one drops connections). ``requests`` counts ``"GET /nodes/pve1/qemu"``, ``log`` lists (method, path, query,
-    status). ``latency`` and ``auth_delay`` are seconds. ``answer_gzip`` may be switched off.
+    status). ``latency`` and ``auth_delay`` are seconds.
     """
 
     def __init__(self, cluster: Cluster, flavour: str | None = None, *, port: int = 0) -> None:

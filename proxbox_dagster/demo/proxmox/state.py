@@ -146,8 +146,7 @@ class Node:
 class Storage:
     """A storage definition with its options as in storage.cfg (``path``, ``server``, ``prune-backups``, ...).
 
-    ``unreachable`` names nodes that cannot reach it now; ``foreign_files`` are files in its dump folder that Proxmox
-    lists as backups without knowing the guest.
+    ``unreachable`` names nodes that cannot reach it now.
     """
 
     name: str
