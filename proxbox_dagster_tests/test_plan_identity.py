@@ -76,6 +76,42 @@ def test_a_kept_guest_whose_number_is_used_again_loses_the_number_and_is_not_mar
     assert row["custom_fields"]["proxbox_missing"] is None
 
 
+def test_the_brake_holds_numbers_that_all_belong_to_other_guests_at_once() -> None:
+    """As when an endpoint's host leads to another cluster: nodes and numbers are the same, the guests are not."""
+    vmids = range(100, 110)
+    netbox = synced(whole(*vmids), wanted("virtual_disks", *(disk(vmid, "scsi0") for vmid in vmids)))
+    before = netbox.snapshot()
+    others = wanted("virtual_machines", *(machine(vmid, f"x{vmid}", serial=f"other {vmid}") for vmid in vmids))
+    under = frozenset(machine_ref(vmid) for vmid in vmids)
+    theirs = wanted("virtual_disks", *(disk(vmid, "scsi0", 99) for vmid in vmids), parents=under)
+    for removal in (RemovalRules(), RemovalRules(default="ignore")):
+        run = later(netbox, others, theirs, removal=removal)
+        assert "10 of 10 virtual_machines would be removed (100 %), 10 of them" in str(
+            run.reports["virtual_machines"].braked
+        )
+        assert run.counts("virtual_machines") == {"seen": 10, "failed": 10}
+        assert run.counts("virtual_disks") == {"seen": 10, "skipped": 10}
+        assert netbox.snapshot() == before
+    run = later(netbox, others, theirs, removal=RemovalRules(override=True))
+    assert run.counts("virtual_machines") == {"seen": 10, "created": 10}
+    assert run.counts("virtual_disks") == {"seen": 10, "created": 10}
+
+
+def test_a_guest_whose_number_was_emptied_is_no_other_and_known_again_by_explicit_rule_only() -> None:
+    netbox = synced(whole(100, 101))
+    row_id = netbox.one(VMS, name="vm100")["id"]
+    netbox.edit(VMS, row_id, cf_proxmox_vm_id=None, description="of a person")
+    before = netbox.snapshot()
+    run = again(netbox, whole(100, 101))
+    assert run.counts("virtual_machines") == {"seen": 2, "unchanged": 1, "failed": 1}
+    assert "no longer knows" in run.reports["virtual_machines"].failures[0].reason
+    assert netbox.snapshot() == before
+    run = again(netbox, whole(100, 101), rules=Rules(adopt="by_name"))
+    assert run.counts("virtual_machines") == {"seen": 2, "unchanged": 1, "updated": 1}
+    row = netbox.one(VMS, name="vm100")
+    assert (row["id"], row["custom_fields"]["proxmox_vm_id"], row["description"]) == (row_id, 100, "of a person")
+
+
 def test_a_gone_guest_gives_up_its_name_and_gets_it_back() -> None:
     netbox = synced(whole(100, 101))
     old = netbox.one(VMS, name="vm100")["id"]

@@ -228,6 +228,31 @@ def test_the_keep_tag_holds_a_row_that_is_marked_already(item: ObjectClass) -> N
     assert table.of(row_id) == before
 
 
+EMPTIED = [
+    (item, name)
+    for item in REMOVABLE
+    for name in item.spec.identity
+    if name.startswith("cf.") and name != ENDPOINT_FIELD
+]
+"""Classes that are known by a custom field, which an administrator may empty, or delete for all rows at once."""
+
+
+@pytest.mark.parametrize(("item", "name"), EMPTIED, ids=[f"{item.name}-{name}" for item, name in EMPTIED])
+def test_a_row_of_any_class_that_has_lost_what_it_is_known_by_stays_to_the_byte(item: ObjectClass, name: str) -> None:
+    table = Table(item)
+    table.have(2)
+    for row in table.rows(item.spec.path):
+        row["custom_fields"][name.removeprefix("cf.")] = None
+    before = table.content()
+    for seen in ((), (0, 1), ()):
+        for rules in (RemovalRules(), AT_ONCE):
+            desired = Desired(item, [Row(table.values(number), str(number)) for number in seen], coverage=WHOLE)
+            made = plan(desired, table.state(stages.specs(), ENDPOINT), Rules(removal=rules), NOW)
+            assert not made.removals.writes
+            assert [line for line in made.removals.kept if f"its {name} is empty" in line]
+    assert table.content() == before
+
+
 LOOKED_UNDER = [(item, path, name) for item in REMOVABLE for path, name in looked_under(item.spec)]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.changes import Rules
 from proxbox_dagster.netbox.moves import is_elsewhere
-from proxbox_dagster.netbox.records import memory_of, missing_record
+from proxbox_dagster.netbox.records import is_marked, memory_of, missing_record
 from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, Ref, Row, UniqueKey
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import decode, has_tag, normal
@@ -135,12 +135,17 @@ class Identities:
 
     def may_adopt(self, row: Row, rival: dict[str, Any]) -> bool:
         """Whether the settings let a row of nobody's become ours."""
-        if self.state.owner_of(rival) is not None:
+        if self.state.owner_of(rival) is not None and not self._is_lost(rival):
             return False  # another endpoint's, or ours under another identity
         if is_elsewhere(self.desired, row, rival, self.state):
             return False  # adopting it would take it from where people put it
         tagged = has_tag(self.spec, rival, OWNER_TAG)
         return self.rules.adopt == "by_name" or (tagged and (self.spec.adopt_tagged or self.rules.adopt == "tagged"))
+
+    def _is_lost(self, rival: dict[str, Any]) -> bool:
+        """True for a row of ours that has lost what it is known by: a custom field was emptied, or deleted."""
+        ours = self.state.owner_of(rival) == self.state.endpoint
+        return ours and self.state.identity(self.spec, rival) is None and not is_marked(rival)
 
     def conflict(self, row: Row, rival: dict[str, Any]) -> str:
         """Why a row is not made, for the operator."""
@@ -149,6 +154,11 @@ class Identities:
         what = f"NetBox already has {self.spec.name} '{name}' (id {rival['id']})"
         if owner and owner != self.state.endpoint:
             return f"{what}, which belongs to endpoint {owner}; {self.spec.clash_remedy}"
+        if owner and self._is_lost(rival):
+            return (
+                f"{what}, which this project made and no longer knows, because a custom field of the group 'Proxmox' is "
+                "empty; set it again, or run once with 'adopt: by_name' to have it known by its name"
+            )
         if owner:
             return f"{what}, which is another object of this endpoint; {self.spec.clash_remedy}"
         if is_elsewhere(self.desired, row, rival, self.state):

@@ -17,7 +17,7 @@ from proxbox_dagster.netbox.fields import FieldRules
 from proxbox_dagster.netbox.identity import Identities
 from proxbox_dagster.netbox.moves import followers, held, releases
 from proxbox_dagster.netbox.records import is_marked, memory_of
-from proxbox_dagster.netbox.removal import first_mark, plan_removals
+from proxbox_dagster.netbox.removal import Removals, first_mark, plan_removals
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
     KEEP_TAG,
@@ -101,11 +101,12 @@ class _Planner:
     def run(self, rows: list[Row]) -> None:
         matched: list[tuple[Row, dict[str, Any]]] = []
         absent: list[Row] = []
+        taken: list[tuple[Row, dict[str, Any]]] = []
         for row in rows:
             found = self.state.find(self.spec, row)
             if found is not None and self.identities.is_another(row, found):
-                self._retire(row, found)
-                absent.append(row)
+                self.made.present.add(found["id"])
+                taken.append((row, found))
             elif found is not None:
                 self.made.present.add(found["id"])
                 matched.append((row, found))
@@ -115,24 +116,29 @@ class _Planner:
                 self.made.unchanged.append(0)  # in a dry run: another class of this run makes it
             elif self._parents_ready(row):
                 absent.append(row)
+        self.made.removals = self._removals(len(absent), len(taken))
+        absent += self._retire_all(taken)
         absent = [replace(row, values={**row.initial, **row.values}) for row in absent]
         for row in absent:  # first all, so that rows of this class may refer to one another
             self.state.expect(self._ref(row))
         self._released(matched)
         for row, found in matched:
             self._match(row, found)
-        self.made.removals = plan_removals(
+        self._absent(absent, [row for row, _ in matched])
+        self._free_names()
+
+    def _removals(self, made: int, retired: int) -> Removals:
+        return plan_removals(
             self.desired,
             self.made.present,
             self.state,
             self.rules.removal,
             self.now,
-            made=len(absent),
+            made=made,
+            retired=retired,
             outside=self._outside(),
             proof=self.rules.proof,
         )
-        self._absent(absent, [row for row, _ in matched])
-        self._free_names()
 
     def _outside(self) -> dict[int, str]:
         """The rows of what the settings leave out, with the reason: they are let go of, not deleted."""
@@ -180,6 +186,19 @@ class _Planner:
 
     # -- identities that have changed hands ---------------------------------------------------------------------
 
+    def _retire_all(self, taken: list[tuple[Row, dict[str, Any]]]) -> list[Row]:
+        """The objects that get a row of their own, after those that had their identities have let go of them.
+
+        So many at once that the brake holds are rather another cluster behind the same address: nothing is touched.
+        """
+        for row, found in taken:
+            if self.made.removals.braked:
+                self._fail(row, f"it is another than NetBox's {self.spec.name} {found['id']}, and the brake holds")
+                self.state.release(self.spec, found)  # nor is what is under the one written to the other
+            else:
+                self._retire(row, found)
+        return [] if self.made.removals.braked else [row for row, _ in taken]
+
     def _retire(self, row: Row, found: dict[str, Any]) -> None:
         """Take the identity off the old row and mark it, so that the new object inherits nothing of it."""
         mark = first_mark(self.spec, found, self.now)
@@ -188,7 +207,6 @@ class _Planner:
             if name != ENDPOINT_FIELD:
                 changes[name] = (decode(self.spec.by_name[name], found), None)
         self.made.retires.append(Update(Row({}, mark.label), found["id"], changes, frees=self._ref(row)))
-        self.made.present.add(found["id"])
         self.made.notes.append(f"{mark.label} is gone: its number now belongs to {row.label}")
         self.state.release(self.spec, found)
 

@@ -3,8 +3,9 @@
 A row is a candidate only where a complete read proved the absence (:class:`Coverage`), it is ours and of this
 endpoint, and no person tagged it ``proxbox-keep``. Classes that mirror a list under a guest (disks, snapshots, ...)
 are deleted at once; others are marked, and deleted only where the settings say so, after the grace period and enough
-confirming reads, counted in the row's own record. What is under a marked row stays with it, and of two rows with one
-identity neither is removed. The brake counts both, new marks and deletions.
+confirming reads, counted in the row's own record. What is under a marked row stays with it; of two rows with one
+identity neither is removed, nor is one that has lost its identity. The brake counts new marks, deletions, and rows
+that would lose their identity to another object.
 """
 
 from __future__ import annotations
@@ -102,23 +103,24 @@ def plan_removals(
     now: datetime,
     *,
     made: int = 0,
+    retired: int = 0,
     outside: Mapping[int, str] = NOTHING_OUTSIDE,
     proof: Proof | None = None,
 ) -> Removals:
     """Marks and deletions of one class.
 
     ``present`` are the ids of rows whose objects were seen in this run, ``made`` the number of rows to be made,
-    ``outside`` the ids of rows whose objects the settings leave out, with the reason.
+    ``retired`` the number of rows whose identity another object has taken over, ``outside`` the ids of rows whose
+    objects the settings leave out, with the reason.
     """
     spec, name = desired.object_class.spec, desired.object_class.name
     found = Removals()
     mode = rules.mode(name, spec)
-    if mode == "ignore":
-        return found
-    if desired.coverage.gap and not desired.coverage.parents:
+    gone: list[dict[str, Any]] = []
+    if mode != "ignore" and desired.coverage.gap and not desired.coverage.parents:
         found.kept += _unproved(desired, present, state)
-        return found
-    ours, gone = _gone(desired, present, state)
+    elif mode != "ignore":
+        gone = _gone(desired, present, state)
     doomed: list[dict[str, Any]] = []
     twins = {row_id for ids in state.duplicates(spec).values() for row_id in ids}
     for row in gone:
@@ -126,6 +128,10 @@ def plan_removals(
             found.kept.append(f"{_label(spec, row)}: another row has the same identity; delete one of them by hand")
         elif has_tag(spec, row, KEEP_TAG):
             found.kept.append(f"{_label(spec, row)}: tagged {KEEP_TAG}")
+        elif state.identity(spec, row) is None and not is_marked(row):
+            # A field by which it is known was emptied, or deleted with all its values: nobody knows what it is.
+            lost = ", ".join(item for item in spec.identity if decode(spec.by_name[item], row) is None)
+            found.kept.append(f"{_label(spec, row)}: its {lost} is empty, so nobody knows whether its source is gone")
         elif row["id"] in outside:
             found.kept.append(f"{_label(spec, row)}: {outside[row['id']]}; delete it by hand if nobody needs it")
         elif mode == "delete" and spec.removal == "delete":
@@ -135,7 +141,9 @@ def plan_removals(
     fresh = sum(mark.first for mark in found.marks) + len(doomed)
     # A list that turns over (backups, snapshots) loses as many as it gains; guests do not.
     replaced = made if spec.removal == "delete" else 0
-    braked = _brake(name, fresh - replaced, ours, desired.coverage, rules)
+    braked = None
+    if fresh or retired:
+        braked = _brake(name, fresh - replaced, retired, len(_ours(desired, state)), desired.coverage, rules)
     if braked:
         return Removals(waiting=found.waiting, kept=found.kept, braked=braked)
     if proof is not None and fresh:
@@ -149,34 +157,37 @@ def plan_removals(
     return found
 
 
-def _gone(desired: Desired, present: set[int], state: NetBoxState) -> tuple[int, list[dict[str, Any]]]:
-    """How many rows of the class are ours, and those of them that the read proved to be without a source."""
+def _ours(desired: Desired, state: NetBoxState) -> list[dict[str, Any]]:
+    """The rows of the class that are ours."""
+    spec = desired.object_class.spec
+    state.load(spec)
+    return [row for row in state.rows(spec) if state.is_ours(spec, row) and is_of(desired.object_class, row)]
+
+
+def _gone(desired: Desired, present: set[int], state: NetBoxState) -> list[dict[str, Any]]:
+    """Rows of ours that the read proved to be without a source."""
     spec, coverage = desired.object_class.spec, desired.coverage
     if not (coverage.everything or coverage.parents):
-        return 0, []
-    state.load(spec)
-    ours = [row for row in state.rows(spec) if state.is_ours(spec, row) and is_of(desired.object_class, row)]
+        return []
+    ours = _ours(desired, state)
     parents = {target for ref in coverage.parents if isinstance(target := state.resolve(ref), int)}
     bounds = [
         (spec.by_name[name], {target for ref in refs if isinstance(target := state.resolve(ref), int)})
         for name, refs in coverage.within
     ]
-    gone = [
+    return [
         row
         for row in ours
         if row["id"] not in present
         and _covered(spec, row, coverage, parents)
         and all(decode(item, row) in targets for item, targets in bounds)
     ]
-    return len(ours), gone
 
 
 def _unproved(desired: Desired, present: set[int], state: NetBoxState) -> list[str]:
     """That rows of ours were not seen, and why that says nothing."""
     spec = desired.object_class.spec
-    state.load(spec)
-    unseen = [row for row in state.rows(spec) if row["id"] not in present and state.is_ours(spec, row)]
-    unseen = [row for row in unseen if is_of(desired.object_class, row) and not missing_record(row)]
+    unseen = [row for row in _ours(desired, state) if row["id"] not in present and not missing_record(row)]
     if not unseen:
         return []
     names = ", ".join(_label(spec, row) for row in unseen[:3]) + (", ..." if len(unseen) > 3 else "")
@@ -249,8 +260,9 @@ def first_mark(spec: ModelSpec, row: dict[str, Any], now: datetime) -> Mark:
     return Mark(row["id"], _label(spec, row), changes, first=True)
 
 
-def _brake(name: str, gone: int, ours: int, coverage: Coverage, rules: RemovalRules) -> str | None:
+def _brake(name: str, lost: int, retired: int, ours: int, coverage: Coverage, rules: RemovalRules) -> str | None:
     """Why this many removals look like a fault rather than like work, or ``None``."""
+    gone = max(lost, 0) + retired
     if rules.override or gone <= 0:
         return None
     share = 100.0 * gone / ours if ours else 0.0
@@ -258,8 +270,9 @@ def _brake(name: str, gone: int, ours: int, coverage: Coverage, rules: RemovalRu
     too_many = gone > rules.brake_objects or (gone > rules.brake_minimum and share > rules.brake_percent)
     if not (all_gone or too_many):
         return None
+    others = f", {retired} of them because other objects have their numbers now," if retired else ""
     return (
-        f"{gone} of {ours} {name} would be removed ({share:.0f} %), more than the brake allows "
+        f"{gone} of {ours} {name} would be removed ({share:.0f} %),{others[1:]} more than the brake allows "
         f"({rules.brake_percent:g} % or {rules.brake_objects}): nothing is removed in this run. "
         "Look whether they are really gone from Proxmox; if so, run once with override_brake "
         "(proxbox-dagster sync --override-brake)"
