@@ -6,7 +6,7 @@ class what its spec says. test_scenarios_removal.py does with each class on the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,10 +16,12 @@ import pytest
 from proxbox_dagster import stages
 from proxbox_dagster.netbox.apply import Applied, Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
+from proxbox_dagster.netbox.permissions import owned
 from proxbox_dagster.netbox.plan import plan
-from proxbox_dagster.netbox.reading import looked_under
+from proxbox_dagster.netbox.reading import STAYS, looked_under
 from proxbox_dagster.netbox.removal import RemovalRules
-from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, Coverage, Desired, Kind, ObjectClass, Row
+from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, Coverage, Desired, Kind, ModelSpec, ObjectClass, Row
+from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.report import report_of
 from proxbox_dagster_tests.support.memory_netbox import MACHINES, MemoryNetBox
 
@@ -280,6 +282,62 @@ def test_scenario_19_what_people_hung_on_a_row_of_any_class_keeps_it(item: Objec
     table.hung = ours
     table.run(AT_ONCE, day=4)
     assert row_id not in table.content(), "what is ours goes along"
+
+
+MAKERS = {spec.path: spec for spec in stages.specs() if not spec.update_only}
+OWNED = tuple({item.spec.path: item.spec for item in ALL if owned(item)}.values())
+
+
+def chains(spec: ModelSpec) -> Iterator[tuple[tuple[str, str], ...]]:
+    """(path, filter) from a row down to what people hang on rows of ours that go along with it."""
+    for path, name in spec.children:
+        if path in MAKERS and path != spec.path and name not in STAYS:
+            yield from (((path, name), end) for end in looked_under(MAKERS[path]))
+            yield from (((path, name), *chain) for chain in chains(MAKERS[path]))
+
+
+CHAINS = [(spec, chain) for spec in OWNED for chain in chains(spec)]
+
+
+class Chain:
+    """NetBox where the rows of a chain hang on one another; the last is a person's."""
+
+    def __init__(self, chain: Sequence[tuple[str, str]]) -> None:
+        self.chain = chain
+
+    def read(
+        self, path: str, filters: dict[str, Any] | None = None, fields: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        for depth, (where, name) in enumerate(self.chain):
+            if path == where and (filters or {}).get(name.replace("_*", "_id")) == [depth]:
+                ours = depth < len(self.chain) - 1
+                tags = [{"slug": "proxbox"}] if ours else []
+                return [
+                    {"id": depth + 1, "tags": tags, "custom_fields": {"proxmox_endpoint": ENDPOINT}, "display": "theirs"}
+                ]
+        return []
+
+
+def test_what_goes_along_with_guests_interfaces_and_devices_is_looked_under() -> None:
+    found = {(spec.name, *(path for path, _ in chain)) for spec, chain in CHAINS}
+    assert {
+        ("vm_interfaces", "ipam/ip-addresses", "extras/journal-entries"),
+        ("virtual_machines", "virtualization/virtual-disks", "extras/journal-entries"),
+        ("virtual_machines", "virtualization/interfaces", "vpn/l2vpn-terminations"),
+        ("virtual_machines", "virtualization/interfaces", "ipam/ip-addresses", "ipam/ip-addresses"),
+        ("devices", "dcim/interfaces", "dcim/mac-addresses", "extras/journal-entries"),
+    } <= found
+
+
+@pytest.mark.parametrize(
+    ("spec", "chain"), CHAINS, ids=[f"{spec.name}-{'-'.join(path for path, _ in chain)}" for spec, chain in CHAINS]
+)
+def test_scenario_19_what_people_hung_on_what_goes_along_keeps_a_row(
+    spec: ModelSpec, chain: tuple[tuple[str, str], ...]
+) -> None:
+    state = NetBoxState(Chain(chain), ENDPOINT, stages.specs())
+    assert state.foreign_children(spec, [0]) == {0: f"{chain[-1][0].rsplit('/', 1)[-1]} 'theirs'"}
+    assert state.foreign_children(spec, [7]) == {}
 
 
 # -- grace, and reads that agree ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from proxbox_dagster.netbox.reading import looked_under
+from proxbox_dagster.netbox.reading import looked_under, taken_along
 from proxbox_dagster.netbox.spec import ModelSpec, ObjectClass, Ownership, Policy
 from proxbox_dagster.parallel import each
 
@@ -49,6 +49,8 @@ def needs(
     """
     wanted: dict[str, set[str]] = {}
     models: dict[str, str] = {}
+    classes = tuple(classes)
+    makers = {item.spec.path: item.spec for item in classes if not item.spec.update_only}
     for item in classes:
         spec = item.spec
         models[spec.path] = spec.model
@@ -59,8 +61,9 @@ def needs(
             actions.add("change")
         if deletes(item):
             actions.add("delete")
-            for path, _ in looked_under(spec):
-                wanted.setdefault(path, {"view"})
+            for gone in (spec, *taken_along(spec, makers)):
+                for path, _ in looked_under(gone):
+                    wanted.setdefault(path, {"view"})
     return tuple(
         Need(path, models.get(path) or _model_of(path), tuple(action for action in ACTIONS if action in actions))
         for path, actions in wanted.items()

@@ -50,6 +50,7 @@ _IMAGES = ("extras/image-attachments", "object_*")
 _CONTACTS = ("tenancy/contact-assignments", "object_*")
 ATTACHED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "virtualization.virtualmachine": (_IMAGES, _CONTACTS),
+    "virtualization.cluster": (_CONTACTS,),
     "dcim.device": (_IMAGES, _CONTACTS),
     "ipam.ipaddress": (_CONTACTS,),
 }
@@ -61,10 +62,29 @@ def looked_under(spec: ModelSpec) -> tuple[tuple[str, str], ...]:
     return (*spec.children, _JOURNAL, *ATTACHED.get(spec.model, ()))
 
 
-def foreign_children(reader: Reader, endpoint: str, spec: ModelSpec, row_ids: Sequence[int]) -> dict[int, str]:
+STAYS: Final = frozenset({"bridge_id", "lag_id", "parent_id", "nat_inside_id", "cluster_id"})
+"""Filters of what NetBox changes, or for which it refuses the deletion: what hangs on such a row does not go along."""
+
+
+def taken_along(spec: ModelSpec, makers: Mapping[str, ModelSpec]) -> Iterator[ModelSpec]:
+    """The specs (of ``makers``, by path) of rows that NetBox deletes along with one of ``spec``."""
+    seen = {spec.path}
+    waiting = [spec]
+    while waiting:
+        for path, name in waiting.pop().children:
+            if path in makers and path not in seen and name not in STAYS:
+                seen.add(path)
+                waiting.append(makers[path])
+                yield makers[path]
+
+
+def foreign_children(
+    reader: Reader, endpoint: str, spec: ModelSpec, row_ids: Sequence[int], makers: Mapping[str, ModelSpec]
+) -> dict[int, str]:
     """Of these rows, those with which something would go that is not this endpoint's, with what it is.
 
-    A kind of object that the token may not view counts as there: nobody knows.
+    Also what hangs on rows of ours that go along (``makers`` are their specs by path): a note on an address of an
+    interface of a guest. A kind of object that the token may not view counts as there: nobody knows.
     """
     found: dict[int, str] = {}
     for path, name in looked_under(spec):
@@ -72,17 +92,22 @@ def foreign_children(reader: Reader, endpoint: str, spec: ModelSpec, row_ids: Se
         if name.endswith("_*"):
             fixed = {name.replace("_*", "_type"): spec.model}
         filter_name = name.replace("_*", "_id")
+        along: dict[int, int] = {}
         for part in portions([row_id for row_id in row_ids if row_id not in found], filter_name):
             try:
-                _foreign_among(reader, endpoint, path, filter_name, part, found, fixed)
+                _sort_out(reader, endpoint, path, filter_name, part, found, fixed, along)
             except NetBoxRefused as refusal:
                 found.update(
                     dict.fromkeys(part, f"perhaps something of {path}, which the token may not see ({refusal})")
                 )
+        if path in makers and path != spec.path and name not in STAYS:
+            deeper = [child for child, parent in along.items() if parent not in found]
+            for child, what in foreign_children(reader, endpoint, makers[path], deeper, makers).items():
+                found.setdefault(along[child], what)
     return found
 
 
-def _foreign_among(
+def _sort_out(
     reader: Reader,
     endpoint: str,
     path: str,
@@ -90,16 +115,19 @@ def _foreign_among(
     row_ids: Sequence[int],
     found: dict[int, str],
     fixed: dict[str, Any],
+    along: dict[int, int],
 ) -> None:
+    """Put what hangs on rows into ``found`` by the row's id, or where it is ours into ``along`` by its own."""
     for child in reader.read(path, {**fixed, filter_name: list(row_ids)}):
-        if _is_ours(child, endpoint):
-            continue
         parent = parent_among(child, filter_name, row_ids)
         if parent is None:  # its answer does not say whose it is: ask for each row by itself
             for row_id in row_ids:
-                _foreign_among(reader, endpoint, path, filter_name, [row_id], found, fixed)
+                _sort_out(reader, endpoint, path, filter_name, [row_id], found, fixed, along)
             return
-        found.setdefault(parent, f"{path.rsplit('/', 1)[-1]} '{child.get('display', child['id'])}'")
+        if _is_ours(child, endpoint):
+            along[child["id"]] = parent
+        else:
+            found.setdefault(parent, f"{path.rsplit('/', 1)[-1]} '{child.get('display', child['id'])}'")
 
 
 def _is_ours(child: dict[str, Any], endpoint: str) -> bool:

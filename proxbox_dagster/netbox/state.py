@@ -258,7 +258,8 @@ class NetBoxState:
 
     def foreign_children(self, spec: ModelSpec, row_ids: Sequence[int]) -> dict[int, str]:
         """Of these rows, those under which NetBox has something that is not this endpoint's, with what it is."""
-        return foreign_children(self._reader, self.endpoint, spec, row_ids)
+        makers = {path: specs[-1] for path, specs in self._makers.items()}
+        return foreign_children(self._reader, self.endpoint, spec, row_ids, makers)
 
     @property
     def narrowed(self) -> bool:

@@ -98,6 +98,11 @@ CLUSTER = ModelSpec(
     ),
     unique=(UniqueKey(("name",), "name"),),
     removal="ignore",
+    children=(
+        ("virtualization/virtual-machines", "cluster_id"),
+        ("dcim/devices", "cluster_id"),
+        ("ipam/vlan-groups", "scope_*"),
+    ),
 )
 
 _COMPONENTS = (
