@@ -46,6 +46,24 @@ def test_a_released_row_is_left_alone_and_says_how_to_take_it_back() -> None:
     assert "put the tag back" in skip.reason
 
 
+def test_a_tag_that_was_deleted_stays_loud_until_it_is_put_back() -> None:
+    """A new guest would have it again, and the others would look released by hand: green, and nothing is synced."""
+    netbox = synced(wanted("virtual_machines", machine(100), machine(101)))
+    rows = netbox.all(VMS)
+    for row in rows:
+        netbox.edit(VMS, row["id"], tags=[])
+    before = netbox.snapshot()
+    guests = wanted("virtual_machines", machine(100, memory=1), machine(101), machine(102), whole=True)
+    for _ in range(3):
+        run = again(netbox, guests, wanted("virtual_disks", disk(102, "scsi0")))
+        assert run.counts("virtual_machines") == {"seen": 3, "failed": 3}
+        assert run.counts("virtual_disks") == {"seen": 1, "skipped": 1}
+        assert netbox.snapshot() == before
+    for row in rows:
+        netbox.edit(VMS, row["id"], tags=row["tags"])
+    assert again(netbox, guests).counts("virtual_machines") == {"seen": 3, "created": 1, "updated": 1, "unchanged": 1}
+
+
 def test_fields_that_another_class_patches_on_a_released_row_are_left_alone() -> None:
     """Primary addresses are written by a class without tags of its own."""
     guests = wanted("virtual_machines", machine(100))

@@ -96,7 +96,7 @@ class _Planner:
         policies = {item.name: overrides.get(item.name, item.policy) for item in spec.fields}
         self.fields = FieldRules(spec, policies, state, made, rules.proof)
         self.identities = Identities(desired, state, rules)
-        self.tag_lost = False
+        self.tag_lost = ""
 
     def run(self, rows: list[Row]) -> None:
         matched: list[tuple[Row, dict[str, Any]]] = []
@@ -116,12 +116,17 @@ class _Planner:
                 self.made.unchanged.append(0)  # in a dry run: another class of this run makes it
             elif self._parents_ready(row):
                 absent.append(row)
+        self._released(matched)
+        if self.tag_lost:
+            # One row with the tag, and the next run would take all others for released by hand.
+            for row in absent:
+                self._fail(row, f"it is not made: {self.tag_lost}")
+            absent = []
         self.made.removals = self._removals(len(absent), len(taken))
         absent += self._retire_all(taken)
         absent = [replace(row, values={**row.initial, **row.values}) for row in absent]
         for row in absent:  # first all, so that rows of this class may refer to one another
             self.state.expect(self._ref(row))
-        self._released(matched)
         for row, found in matched:
             self._match(row, found)
         self._absent(absent, [row for row, _ in matched])
@@ -241,7 +246,12 @@ class _Planner:
         """All rows of a class without our tag were not released one by one: the tag itself was deleted."""
         if self.spec.ownership is Ownership.SHARED or self.spec.update_only or self.state.narrowed:
             return
-        self.tag_lost = len(matched) > 1 and not any(self.state.is_ours(self.spec, found) for _, found in matched)
+        if len(matched) > 1 and not any(self.state.is_ours(self.spec, found) for _, found in matched):
+            self.tag_lost = (
+                f"not one of the {self.spec.name} of this endpoint has the tag '{OWNER_TAG}' any more, so nothing is "
+                f"written to them; put it back on all that have {ENDPOINT_FIELD.removeprefix('cf.')} "
+                f"'{self.state.endpoint}' (in NetBox's list: filter, select all, edit, add tag)"
+            )
 
     def _match(self, row: Row, found: dict[str, Any]) -> None:
         if self.spec.ownership is Ownership.SHARED or self.state.is_ours(self.spec, found):
@@ -253,12 +263,7 @@ class _Planner:
             else:
                 self.fields.update(row, found)
         elif self.tag_lost:
-            self._fail(
-                row,
-                f"not one of the {self.spec.name} of this endpoint has the tag '{OWNER_TAG}' any more, so nothing is "
-                f"written to them; put it back on all that have {ENDPOINT_FIELD.removeprefix('cf.')} "
-                f"'{self.state.endpoint}' (in NetBox's list: filter, select all, edit, add tag)",
-            )
+            self._fail(row, self.tag_lost)
         else:
             self._fail(
                 row,
