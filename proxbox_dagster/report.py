@@ -151,6 +151,7 @@ def report_of(
     """
     made = len(plan.creates) if dry_run else len(applied.created)
     removals = plan.removals
+    kept = [*removals.kept, *applied.kept]
     changed = len(plan.updates) if dry_run else len(applied.updated)
     return ClassReport(
         stage=stage,
@@ -168,10 +169,10 @@ def report_of(
         skips=[*plan.skips, *(_not_reached(plan, applied, ended) if ended else ())],
         failures=[*plan.failures, *applied.failed],
         conflicts=_conflicts(plan, names or Names()),
-        notes=[*plan.notes, *applied.notes, *(f"kept: {line}" for line in removals.kept)],
+        notes=[*plan.notes, *applied.notes, *(f"kept: {line}" for line in kept)],
         unresolved=list(plan.unresolved),
         ended=ended,
-        kept=list(removals.kept),
+        kept=kept,
         duration_seconds=round(seconds, 3),
     )
 

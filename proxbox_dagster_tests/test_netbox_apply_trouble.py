@@ -72,6 +72,43 @@ def test_a_deletion_whose_answer_was_lost_is_no_failed_one() -> None:
     assert run.reports["virtual_disks"].notes == []
 
 
+def test_what_netbox_does_not_let_go_of_is_a_warning_with_its_reason() -> None:
+    machines = wanted("virtual_machines", machine(100), machine(101))
+    netbox = synced(machines, wanted("virtual_disks", disk(100, "d0"), disk(100, "d1")))
+
+    def refuse(method: str, path: str, rows: Sequence[Any]) -> None:
+        if method == "DELETE" or (path == MACHINE.path and method == "PATCH"):
+            raise RowsRefused("a validator of this NetBox says no", {})
+
+    netbox.before_write = refuse
+    run = Run(netbox).write(
+        *base(), wanted("virtual_machines", machine(100), whole=True), wanted("virtual_disks", disk(100, "d0"), whole=True)
+    )
+    assert run.counts("virtual_machines") == {"seen": 1, "unchanged": 1}
+    [warning] = run.reports["virtual_machines"].warnings
+    assert "vm101" in warning
+    assert "could not be marked: NetBox refused it: a validator of this NetBox says no" in warning
+    [warning] = run.reports["virtual_disks"].warnings
+    assert "could not be deleted: a validator of this NetBox says no" in warning
+
+
+def test_scenario_36_a_tag_that_a_person_puts_on_while_a_run_is_under_way_stays() -> None:
+    netbox = synced(wanted("virtual_machines", machine(100, tags={"proxbox", "web"}), machine(101)))
+    ids = {row["name"]: row["id"] for row in netbox.all(MACHINE.path)}
+
+    def person(method: str, path: str, rows: Sequence[Any]) -> None:
+        netbox.before_write = None
+        netbox.edit(MACHINE.path, ids["vm100"], tags=["proxbox", "web", "theirs"])
+        netbox.edit(MACHINE.path, ids["vm101"], tags=["proxbox", "proxbox-keep"])
+
+    netbox.before_write = person
+    changed = machine(100, tags={"proxbox", "db"})
+    run = Run(netbox).write(*base(), wanted("virtual_machines", changed, whole=True))
+    assert run.counts("virtual_machines") == {"seen": 1, "updated": 1, "marked": 1}
+    assert netbox.one(MACHINE.path, name="vm100")["tags"] == ["db", "proxbox", "theirs"]
+    assert netbox.one(MACHINE.path, name="vm101")["tags"] == ["proxbox", "proxbox-keep", "proxbox-missing"]
+
+
 class Late(FakeNetBox):
     """Answers the first list of snapshots with a time-out, and makes its rows only ``looks`` pauses later."""
 

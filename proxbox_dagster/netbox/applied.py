@@ -21,4 +21,6 @@ class Applied:
     marked: list[Mark] = field(default_factory=list)
     deleted: list[Removal] = field(default_factory=list)
     failed: list[Skip] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    """Rows that NetBox did not let be marked or deleted, with the reason."""
     notes: list[str] = field(default_factory=list)

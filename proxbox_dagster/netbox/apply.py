@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from proxbox_dagster.netbox.applied import Applied
 from proxbox_dagster.netbox.changes import Create, Plan, Update
 from proxbox_dagster.netbox.errors import RowsRefused, WriteUncertain
-from proxbox_dagster.netbox.payload import payload_of
+from proxbox_dagster.netbox.payload import changes_of, payload_of
 from proxbox_dagster.netbox.removal import Removal
 from proxbox_dagster.netbox.spec import (
     ENDPOINT_FIELD,
@@ -165,7 +165,7 @@ class Writer:
         ids = {item.row_id for item in written}
         done.marked += [mark for mark in plan.removals.marks if mark.row_id in ids]
         for _item, skip in self._refused:
-            done.notes.append(f"{skip.label} could not be marked: {skip.reason}")
+            done.kept.append(f"{skip.label} could not be marked: {skip.reason}")
         self._refused = []
         self._each(spec, plan.removals.deletes, lambda part: self._delete(spec, part, done))
 
@@ -190,7 +190,7 @@ class Writer:
         rest = [item for item in part if item.row_id in left]
         named = [item for item in rest if item.row_id in refusal.by_id]
         for item in named or (rest if len(part) == 1 else []):
-            done.notes.append(f"{item.label} could not be deleted: {refusal.by_id.get(item.row_id, refusal)}")
+            done.kept.append(f"{item.label} could not be deleted: {refusal.by_id.get(item.row_id, refusal)}")
         if len(part) == 1:
             return
         others = [item for item in rest if item.row_id not in refusal.by_id]
@@ -378,12 +378,12 @@ class Writer:
             return
         payload = []
         for item in part:
-            values = {name: after for name, (_before, after) in item.changes.items()}
+            changes = dict(item.changes)
             if item.memory is not None:
-                values[MEMORY_FIELD] = item.memory
+                changes[MEMORY_FIELD] = (None, item.memory)
             if item.adopted:
-                values.setdefault(ENDPOINT_FIELD, self._state.endpoint)
-            payload.append({"id": item.row_id, **payload_of(spec, values, self._state)})
+                changes.setdefault(ENDPOINT_FIELD, (None, self._state.endpoint))
+            payload.append({"id": item.row_id, **changes_of(spec, changes, self._state)})
         try:
             answers = self._sender.update(spec.path, payload)
         except RowsRefused as refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from proxbox_dagster.netbox.spec import FieldSpec, Kind, ModelSpec, Ref
@@ -22,6 +23,21 @@ def payload_of(spec: ModelSpec, values: dict[str, Any], state: NetBoxState) -> d
             body[name] = sent
     if custom:
         body["custom_fields"] = custom
+    return body
+
+
+def changes_of(spec: ModelSpec, changes: Mapping[str, tuple[Any, Any]], state: NetBoxState) -> dict[str, Any]:
+    """The JSON object of changed fields, each (before, after). Of tags only those that come and go are in it.
+
+    With the whole list, a tag that a person has put on since the row was read would be lost.
+    """
+    body = payload_of(spec, {name: after for name, (_before, after) in changes.items()}, state)
+    for name in [name for name in changes if name in spec.by_name and spec.by_name[name].kind is Kind.TAGS]:
+        del body[name]
+        before, after = changes[name]
+        for verb, slugs in (("add", after - before), ("remove", before - after)):
+            if slugs:
+                body[f"{verb}_tags"] = encode(spec.by_name[name], slugs)
     return body
 
 

@@ -213,6 +213,10 @@ class FakeNetBox:
             unknown = set(value) - set(model.custom)
             row[name] = {**row[name], **copy.deepcopy(value)}
             return f"Unknown field name '{min(unknown)}' in custom field data." if unknown else None
+        if name in ("add_tags", "remove_tags"):
+            slugs = {item["slug"] for item in value}
+            row["tags"] = sorted(set(row["tags"]) | slugs if name == "add_tags" else set(row["tags"]) - slugs)
+            return None
         assert name in model.columns, f"{model.path} has no field {name}"
         target = dict(model.refs).get(name)
         if target and value is not None and value not in self.tables[target].rows:

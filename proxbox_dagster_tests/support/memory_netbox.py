@@ -82,6 +82,9 @@ class MemoryNetBox:
             old = self._table(path)[row["id"]]
             custom = {**old["custom_fields"], **row.get("custom_fields", {})}
             after[row["id"]] = {**deepcopy(old), **deepcopy(row), "custom_fields": custom}
+            added, removed = (after[row["id"]].pop(f"{verb}_tags", []) for verb in ("add", "remove"))
+            tags = [tag for tag in after[row["id"]]["tags"] if tag not in removed]
+            after[row["id"]]["tags"] = [*tags, *(tag for tag in added if tag not in tags)]
         self._check(path, after, by_index=False)
         self._table(path).update(after)
         return deepcopy(list(after.values()))
