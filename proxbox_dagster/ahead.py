@@ -104,13 +104,15 @@ def _has_parents(state: NetBoxState, spec: ModelSpec, row: Row) -> bool:
     return all(isinstance(state.resolve(value), int) for value in values if isinstance(value, Ref))
 
 
-def task_cursor(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def task_cursor(rows: Iterable[Mapping[str, Any]], horizon: datetime) -> dict[str, int]:
     """By node, the epoch second from which tasks are to be fetched, given the rows of task history in NetBox.
 
-    That is an hour before the newest task, or the start of the oldest that had not ended.
+    That is an hour before the newest task, or the start of the oldest that had not ended. Tasks from beyond the
+    ``horizon`` do not count: a node whose clock was once in the future would have nothing to tell until then.
     """
     since: dict[str, float] = {}
-    known = [(row, datetime.fromisoformat(row["start_time"]).timestamp()) for row in rows]
+    starts = [(row, datetime.fromisoformat(row["start_time"]).timestamp()) for row in rows]
+    known = [(row, started) for row, started in starts if started <= horizon.timestamp()]
     for row, started in known:
         since[row["node"]] = max(since.get(row["node"], 0.0), started - TASK_OVERLAP)
     for row, started in known:

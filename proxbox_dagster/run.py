@@ -49,6 +49,9 @@ TASKS = "node_tasks"
 HISTORY_WINDOW = timedelta(days=7)
 """How far back from the newest row a class that grows for ever is read."""
 
+CLOCKS_DIFFER = timedelta(days=1)
+"""A row of such a class that is dated further in the future tells of a wrong clock, not of what is new."""
+
 _NOTHING_AMISS = (GapKind.NOT_APPLICABLE, GapKind.OUT_OF_SCOPE)
 """Gaps that nobody can or wants to mend."""
 
@@ -195,7 +198,7 @@ class EndpointRun:
             if spec is None or self._cursor_set:
                 return
             self.state.load(spec)
-            self.proxmox.cursor = task_cursor(self.state.rows(spec))
+            self.proxmox.cursor = task_cursor(self.state.rows(spec), self.started + CLOCKS_DIFFER)
             self._cursor_set = True
 
     @cached_property
@@ -221,7 +224,9 @@ class EndpointRun:
         """From when on the rows of a class that grows for ever are read: a week before the newest."""
         if spec.window is None:
             return None
-        newest = self.netbox.newest(spec.path, spec.window, {ENDPOINT_FILTER: self.endpoint.name})
+        horizon = (self.started + CLOCKS_DIFFER).isoformat()
+        filters = {ENDPOINT_FILTER: self.endpoint.name, f"{spec.window}__lte": horizon}
+        newest = self.netbox.newest(spec.path, spec.window, filters)
         if newest is None:
             return None
         return (datetime.fromisoformat(newest) - HISTORY_WINDOW).isoformat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,12 @@ def test_tasks_are_fetched_from_the_newest_of_a_node_or_the_oldest_that_still_ru
         {"node": "pve2", "start_time": "2025-01-02T00:00:00Z", "end_time": "2025-01-02T00:10:00Z"},
     ]
     second, first = 1735776000, 1735689600
-    assert task_cursor(rows) == {"pve1": second - TASK_OVERLAP, "pve2": first}
-    assert task_cursor([]) == {}
+    horizon = datetime.fromtimestamp(second, UTC)
+    assert task_cursor(rows, horizon) == {"pve1": second - TASK_OVERLAP, "pve2": first}
+    assert task_cursor([], horizon) == {}
+    future = {"node": "pve1", "start_time": "2099-01-01T00:00:00Z", "end_time": None}
+    alone = {**future, "node": "pve3"}
+    assert task_cursor([*rows, future, alone], horizon) == task_cursor(rows, horizon), "a clock that was wrong"
 
 
 def permitted(token: str = "one", url: str = "https://netbox", actions: tuple[str, ...] = ("view",)) -> Permitted:

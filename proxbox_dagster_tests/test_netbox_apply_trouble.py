@@ -82,7 +82,9 @@ def test_what_netbox_does_not_let_go_of_is_a_warning_with_its_reason() -> None:
 
     netbox.before_write = refuse
     run = Run(netbox).write(
-        *base(), wanted("virtual_machines", machine(100), whole=True), wanted("virtual_disks", disk(100, "d0"), whole=True)
+        *base(),
+        wanted("virtual_machines", machine(100), whole=True),
+        wanted("virtual_disks", disk(100, "d0"), whole=True),
     )
     assert run.counts("virtual_machines") == {"seen": 1, "unchanged": 1}
     [warning] = run.reports["virtual_machines"].warnings

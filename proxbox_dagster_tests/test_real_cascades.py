@@ -30,9 +30,7 @@ NOBODYS = {
 def test_nothing_that_people_made_is_taken_along_unseen(netbox_server: Any) -> None:
     # What a run never removes, purge does.
     specs = [
-        spec
-        for spec in stages.specs(plugin=True)
-        if spec.ownership is Ownership.ENDPOINT and not spec.update_only
+        spec for spec in stages.specs(plugin=True) if spec.ownership is Ownership.ENDPOINT and not spec.update_only
     ]
     told = subprocess.run(
         [netbox_server._web.installation.python, "-P", SCRIPT, *{spec.model for spec in specs}],

@@ -313,7 +313,12 @@ class Chain:
                 ours = depth < len(self.chain) - 1
                 tags = [{"slug": "proxbox"}] if ours else []
                 return [
-                    {"id": depth + 1, "tags": tags, "custom_fields": {"proxmox_endpoint": ENDPOINT}, "display": "theirs"}
+                    {
+                        "id": depth + 1,
+                        "tags": tags,
+                        "custom_fields": {"proxmox_endpoint": ENDPOINT},
+                        "display": "theirs",
+                    }
                 ]
         return []
 

@@ -102,7 +102,7 @@ class NetBoxClient:
     def read(
         self, path: str, filters: dict[str, Any] | None = None, fields: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
-        """All rows of a list that match ``filters``, paged by 1000, with only ``fields`` where given.
+        """All rows of a list that match ``filters``, by id, paged by 1000, with only ``fields`` (and ``id``) if given.
 
         Raises :class:`NetBoxUnreachable` or :class:`NetBoxRefused`.
         """
@@ -110,11 +110,15 @@ class NetBoxClient:
         wanted: dict[str, Any] = dict(filters or {})
         if fields:
             wanted["fields"] = ",".join(fields)
+        # Each page begins behind the last row's id: counted from the start, a row that somebody deletes meanwhile would
+        # move another one out of sight, which would then be made a second time.
+        start = 0
         while True:
-            page = self._page(path, {**wanted, "limit": PAGE, "offset": len(rows), "ordering": "id"})
+            page = self._page(path, {**wanted, "limit": PAGE, "start": start})
             rows.extend(page["results"])
             if not page.get("next") or not page["results"]:
                 return rows
+            start = page["results"][-1]["id"] + 1
 
     def newest(self, path: str, field: str, filters: dict[str, Any]) -> Any:
         """The greatest value of a field among the rows that match, or ``None``. One request, one row."""

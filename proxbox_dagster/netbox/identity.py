@@ -156,8 +156,8 @@ class Identities:
             return f"{what}, which belongs to endpoint {owner}; {self.spec.clash_remedy}"
         if owner and self._is_lost(rival):
             return (
-                f"{what}, which this project made and no longer knows, because a custom field of the group 'Proxmox' is "
-                "empty; set it again, or run once with 'adopt: by_name' to have it known by its name"
+                f"{what}, which this project made and no longer knows, because a custom field of the group 'Proxmox' "
+                "is empty; set it again, or run once with 'adopt: by_name' to have it known by its name"
             )
         if owner:
             return f"{what}, which is another object of this endpoint; {self.spec.clash_remedy}"

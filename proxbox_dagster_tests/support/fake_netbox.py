@@ -105,7 +105,7 @@ class FakeNetBox:
         self, path: str, filters: dict[str, Any] | None = None, fields: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
         query = {**(filters or {}), **({"fields": ",".join(fields)} if fields else {})}
-        line = f"GET /api/{path}/?{urlencode(query, doseq=True)}&limit=1000&offset=0&ordering=id HTTP/1.1"
+        line = f"GET /api/{path}/?{urlencode(query, doseq=True)}&limit=1000&start=12345678 HTTP/1.1"
         assert len(line) <= REQUEST_LINE, f"{len(line)} bytes are too long for a request line"
         with self._lock:
             self.requests["GET", path] += 1
