@@ -1,4 +1,4 @@
-"""Before a stage writes anything: does NetBox have what its rows refer to, and is the cluster this endpoint's?"""
+"""Before a stage writes anything: does NetBox have what its rows refer to, whose is the cluster, and where is it?"""
 
 from __future__ import annotations
 
@@ -55,6 +55,15 @@ def foreign_cluster(desired: Mapping[str, Desired], state: NetBoxState) -> str |
                     "If they are one Proxmox cluster, make them one endpoint with both hosts; "
                     f"if not, give {state.endpoint} a name of its own with its key 'cluster'."
                 )
+    return None
+
+
+def site_of_cluster(state: NetBoxState) -> str | None:
+    """Slug of the site in which NetBox has this endpoint's cluster; ``None`` where it has none or no site of it."""
+    state.load(CLUSTER)
+    for row in state.rows(CLUSTER):
+        if state.owner_of(row) == state.endpoint and row.get("scope_type") == "dcim.site" and row.get("scope"):
+            return str(row["scope"]["slug"])
     return None
 
 

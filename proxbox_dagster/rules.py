@@ -50,8 +50,10 @@ def _no_such(key: str, what: str, name: str, known: Collection[str]) -> str:
     return f"{key}: there is no such {what}{hint}; docs/mapping.md has all of them"
 
 
-def context_of(file: SettingsFile, endpoint: EndpointSettings, scope: Scope) -> StageContext:
-    """What the mappings may know of the settings, for one run over one endpoint."""
+def context_of(
+    file: SettingsFile, endpoint: EndpointSettings, scope: Scope, netbox_site: str | None = None
+) -> StageContext:
+    """What the mappings may know of the settings, for one run over one endpoint, and the cluster's site in NetBox."""
     host, port = endpoint.addresses[0]
     who = Credentials.of(endpoint)
     return StageContext(
@@ -62,6 +64,7 @@ def context_of(file: SettingsFile, endpoint: EndpointSettings, scope: Scope) -> 
         token_name=who.token_name,
         verify_ssl=bool(endpoint.verify_ssl),
         site=endpoint.site,
+        netbox_site=netbox_site,
         cluster=endpoint.cluster,
         plugin=file.plugin,
         scope=scope,

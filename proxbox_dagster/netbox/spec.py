@@ -94,7 +94,8 @@ class FieldSpec:
     """(index, attribute): the row referred to may be known by this attribute of NetBox's nested answer, so that a run
     narrowed to guests need not read that index. Only of rows of ours."""
     column: str = ""
-    """NetBox's field, when this one is only another view of it (Kind.HOST of ``address``)."""
+    """NetBox's field, when this one is only another view of it (Kind.HOST of ``address``) or written under another name
+    than it is answered (``scope_id``, of which ``scope`` tells more)."""
     hideable: str = ""
     """Index of the row referred to, where Proxmox may hide that one from the token: a reference to it is not cleared
     before it is proved gone."""

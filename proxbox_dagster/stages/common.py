@@ -98,9 +98,17 @@ def cluster_name(context: StageContext, cluster_status: Fetched) -> str | None:
 
 
 def site_ref(context: StageContext, cluster_status: Fetched) -> Ref:
-    """The site of the endpoint's cluster: from the settings, else the one made for the cluster."""
-    name = cluster_name(context, cluster_status)
-    return Ref("sites", (context.site or slug_of(f"proxmox-default-site-{name}"),))
+    """The site of the endpoint's cluster: where NetBox has it, else from the settings, else the one made for it.
+
+    People move clusters and nodes to other sites, and clusters get other names. NetBox takes a node or a VLAN of
+    another site than its cluster's for an error.
+    """
+    return Ref("sites", (context.netbox_site or context.site or default_site(context, cluster_status),))
+
+
+def default_site(context: StageContext, cluster_status: Fetched) -> str:
+    """Slug of the site that is made for a cluster."""
+    return slug_of(f"proxmox-default-site-{cluster_name(context, cluster_status)}")
 
 
 def is_standalone(cluster_status: Fetched) -> bool:

@@ -14,6 +14,7 @@ from proxbox_dagster.stages.common import (
     cluster_name,
     cluster_ref,
     covered,
+    default_site,
     device_ref,
     endpoint_ref,
     is_standalone,
@@ -119,11 +120,12 @@ def _shared(object_class: ObjectClass, *values: dict[str, Any]) -> Desired:
 
 
 def _sites(view: _View) -> Desired:
-    if view.context.site or view.name is None:
+    made = default_site(view.context, view.status)
+    if view.name is None or view.site().key != (made,):
         return Desired(specs.SITES, coverage=SHARED)
     return _shared(
         specs.SITES,
-        {"slug": view.site().key[0], "name": f"Proxmox Default Site - {view.name}", "status": "active"},
+        {"slug": made, "name": f"Proxmox Default Site - {view.name}", "status": "active"},
     )
 
 

@@ -13,10 +13,11 @@ from proxbox_dagster.settings import AddressConfig
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a mapping may know besides its sources; all of it from the settings, nothing from a server.
+    """What a mapping may know besides its sources; all of it from the settings, but for where people put the cluster.
 
     ``host`` and ``port`` are the endpoint's first host, for links into Proxmox's UI. ``owned_models`` are the NetBox
-    models that carry our custom fields.
+    models that carry our custom fields. ``site`` is the settings', ``netbox_site`` the one in which NetBox has the
+    cluster (slugs).
     """
 
     endpoint: str
@@ -26,6 +27,7 @@ class StageContext:
     token_name: str | None = None
     verify_ssl: bool = True
     site: str | None = None
+    netbox_site: str | None = None
     cluster: str | None = None
     plugin: bool = True
     scope: Scope = field(default_factory=Scope)
