@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from proxbox_dagster import stages
+from proxbox_dagster.facts import Fetched
 from proxbox_dagster.netbox.spec import Desired, ModelSpec, Ownership, Ref
 from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.scope import Scope
 from proxbox_dagster.stages.devices_specs import CLUSTER
 from proxbox_dagster.stages.stage import Stage
 
@@ -55,6 +57,33 @@ def foreign_cluster(desired: Mapping[str, Desired], state: NetBoxState) -> str |
                     "If they are one Proxmox cluster, make them one endpoint with both hosts; "
                     f"if not, give {state.endpoint} a name of its own with its key 'cluster'."
                 )
+    return None
+
+
+def unknown_scope(
+    scope: Scope, endpoint: str, stage: Stage, fetched: Callable[[str], Fetched], written: Collection[str]
+) -> str | None:
+    """Why a narrowed run would do nothing, or less than it was asked for: what it is narrowed to is not there.
+
+    Stage ``virtual_machines`` tells of guests itself, and what else it was asked for arrives; ``written`` are the
+    object classes that this run has brought true. Raises :class:`ProxmoxError`.
+    """
+    known: dict[str, tuple[Iterable[Any], Iterable[Any]]] = {}
+    if scope.nodes:
+        members = {row["name"] for row in fetched("cluster_status").rows if row["type"] == "node"}
+        known["node"] = scope.nodes, members
+    if scope.storages:
+        known["storage"] = scope.storages, {row["storage"] for row in fetched("storage").rows}
+    if scope.vmids and not scope.nodes and "guests" in stage.sources and stage.name != "virtual_machines":
+        if "virtual_machines" not in written:
+            known["guest"] = scope.vmids, {row["vmid"] for row in fetched("guests").rows}
+    for what, (asked, there) in known.items():
+        if unknown := sorted(set(asked) - set(there)):
+            names = ", ".join(map(str, unknown))
+            return (
+                f"the run is narrowed to {what} {names}, which endpoint {endpoint} has not, or which its token may not "
+                "see: correct the run's configuration"
+            )
     return None
 
 

@@ -30,14 +30,14 @@ from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Coverage, Desired, ModelSpec, ObjectClass
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.permitted import Permitted
-from proxbox_dagster.preflight import foreign_cluster, missing_upstream, site_of_cluster
+from proxbox_dagster.preflight import foreign_cluster, missing_upstream, site_of_cluster, unknown_scope
 from proxbox_dagster.progress import Progress, tell
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.proxmox.sources import data_version
 from proxbox_dagster.report import ClassReport, report_of
 from proxbox_dagster.rules import context_of, needed_permissions, rules_of
 from proxbox_dagster.scope import Scope
-from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsFile
+from proxbox_dagster.settings import ConcurrencyConfig, Settings, SettingsError, SettingsFile
 from proxbox_dagster.stages.stage import Stage, StageContext
 
 CANCELLED = "the run was cancelled"
@@ -271,8 +271,12 @@ class EndpointRun:
     def preflight(self, stage: Stage, desired: Mapping[str, Desired]) -> None:
         """Before a stage writes anything: refuse a NetBox cluster that another endpoint keeps, or a missing upstream.
 
-        Raises :class:`NetBoxRefused`. Costs a request only where this endpoint has no cluster in NetBox yet.
+        Raises :class:`NetBoxRefused`, and :class:`SettingsError` for a run narrowed to what is not there. Costs a
+        request only where this endpoint has no cluster in NetBox yet.
         """
+        wrong = unknown_scope(self.options.scope, self.endpoint.name, stage, self.fetched, self.reports)
+        if wrong:
+            raise SettingsError(wrong)
         problem = missing_upstream(stage, desired, self.state, self.reports, plugin=self.file.plugin)
         problem = problem or foreign_cluster(desired, self.state)
         if problem:

@@ -72,6 +72,25 @@ def test_a_deletion_whose_answer_was_lost_is_no_failed_one() -> None:
     assert run.reports["virtual_disks"].notes == []
 
 
+def test_a_row_that_is_gone_when_it_is_to_be_changed_is_no_updated_one() -> None:
+    """NetBox 4.6 leaves it out of its answer without a word."""
+    netbox = synced(wanted("virtual_machines", machine(100), machine(101)))
+    update = netbox.update
+
+    def silent(path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        return update(path, [row for row in rows if row["id"] in netbox.tables[path].rows])
+
+    def person(method: str, path: str, rows: Sequence[Any]) -> None:
+        netbox.before_write = None
+        netbox.tables[path].rows.pop(netbox.one(path, name="vm100")["id"])
+
+    netbox.update = silent  # type: ignore[method-assign]
+    netbox.before_write = person
+    run = Run(netbox).write(*base(), wanted("virtual_machines", machine(100, memory=1), machine(101, memory=1)))
+    assert run.counts("virtual_machines") == {"seen": 2, "updated": 1, "failed": 1}
+    assert "does not have the row any more" in run.reports["virtual_machines"].failures[0].reason
+
+
 def test_what_netbox_does_not_let_go_of_is_a_warning_with_its_reason() -> None:
     machines = wanted("virtual_machines", machine(100), machine(101))
     netbox = synced(machines, wanted("virtual_disks", disk(100, "d0"), disk(100, "d1")))

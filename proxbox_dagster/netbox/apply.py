@@ -36,7 +36,6 @@ FAULT_TRIES = 3
 UNCERTAIN_TRIES = 6
 """How often a list without an answer is looked up and sent again, before its rows are given up as failed."""
 
-
 _CLASH = ("already exist", "unique")
 """Words of Django's refusals of a row whose unique key another row has."""
 
@@ -394,5 +393,8 @@ class Writer:
             return
         for answer in answers:
             self._state.put(spec, answer)
-        into.extend(part)
+        answered = {answer["id"] for answer in answers}
+        into.extend(item for item in part if item.row_id in answered)
+        for item in [item for item in part if item.row_id not in answered]:  # before NetBox 4.7 it does not say so
+            self._fail(spec, item, "NetBox does not have the row any more", done)
         self._progress(len(part))
