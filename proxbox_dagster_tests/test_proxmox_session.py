@@ -15,6 +15,8 @@ from proxbox_dagster.proxmox.errors import ApiError
 from proxbox_dagster.proxmox.memo import Memo
 from proxbox_dagster.proxmox.sources import SOURCES, data_version
 from proxbox_dagster.scope import Scope
+from proxbox_dagster.stages import BY_NAME
+from proxbox_dagster.stages.stage import StageContext
 
 from .proxmox_support import session_of
 
@@ -112,6 +114,26 @@ def test_one_guest_costs_the_same_whatever_the_size(simulator: ProxmoxSimulator,
         marker = read.gap("scope")
         assert marker is not None, name
         assert "narrowed to guests 100" in marker.reason or marker.level == "all"
+
+
+def test_scenario_25_a_narrowed_run_calls_a_guest_as_a_full_one_does(simulator: ProxmoxSimulator) -> None:
+    """Names are unique in a NetBox cluster: of equal ones the second gets a number, whoever else is read."""
+    for vmid in (101, 200):
+        guest = simulator.cluster.guest(vmid)
+        simulator.cluster.rename(guest.kind, vmid, simulator.cluster.guest(100).name)
+    stage = BY_NAME["virtual_machines"]
+
+    def names(scope: Scope) -> dict[int, str]:
+        with session_of(simulator, scope) as session:
+            inputs = {name: session.fetched(name) for name in stage.sources}
+        built = {item.object_class.name: item for item in stage.build(inputs, StageContext("ams1", scope=scope))}
+        rows = built["virtual_machines"].rows
+        return {row.values["cf.proxmox_vm_id"]: row.values["name"] for row in rows}
+
+    everybody = names(Scope())
+    assert sorted(everybody[vmid].rpartition(" ")[2] for vmid in (101, 200)) == ["(2)", "(3)"]
+    for scope in (vmids(101), vmids(100, 200), Scope(nodes=frozenset({"pve2"}))):
+        assert names(scope).items() <= everybody.items()
 
 
 def test_scope_of_a_node(simulator: ProxmoxSimulator) -> None:

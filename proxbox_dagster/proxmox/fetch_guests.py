@@ -22,6 +22,7 @@ from .parse.agent import (
 from .resources import guest_entries, locations_now, resources
 
 if TYPE_CHECKING:
+    from ..scope import Scope
     from .session import ProxmoxSession
 
 Guest = dict[str, Any]
@@ -53,11 +54,19 @@ def guests(session: ProxmoxSession, out: Rows) -> None:
         if not scope.guest(row["vmid"], row["node"]):
             key = guest_key(row["type"], row["vmid"])
             out.gap(("guest", key), GapKind.OUT_OF_SCOPE, f"{key} is not in scope")
-    out.rows = [row for row in out.rows if scope.guest(row["vmid"], row["node"])]
+    if not scope.is_full:
+        _narrow(out, scope)
     for member in session.members():
         if not member.online:
             out.gap(("node", member.name), GapKind.OFFLINE, f"{member.reason}: its guests are not observed")
     return None
+
+
+def _narrow(out: Rows, scope: Scope) -> None:
+    """Leave the guests in scope; each tells of the others by what name it must not be called."""
+    left = [row for row in out.rows if not scope.guest(row["vmid"], row["node"])]
+    others = [[row["vmid"], row["type"], row["name"]] for row in left if isinstance(row["name"], str)]
+    out.rows = [{**row, "others": others} for row in out.rows if scope.guest(row["vmid"], row["node"])]
 
 
 def _reachable(session: ProxmoxSession, out: Rows, kinds: tuple[str, ...] = ("qemu", "lxc")) -> list[Guest]:

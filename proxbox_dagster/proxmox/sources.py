@@ -147,7 +147,8 @@ _TABLE = (
             uptime ~int seconds since the start
             cpu ~float processor use, 0 to 1
             mem ~int memory in use, bytes
-            disk ~int root disk in use (LXC), bytes"""
+            disk ~int root disk in use (LXC), bytes
+            others ~json in a narrowed run the [VMID, type, name] of the guests that it leaves out"""
         ),
         "cluster",
         "VM.Audit on /vms",

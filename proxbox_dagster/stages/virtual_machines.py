@@ -47,7 +47,7 @@ _MIB = 1024 * 1024
 def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     """Desired rows of stage 3 from ``guests``, ``guest_configs``, ``cluster_options`` and ``cluster_status``."""
     found = list(guests(inputs, context))
-    names = unique_names([(guest.vmid, guest.kind, guest.name) for guest in all_named(inputs, context)])
+    names = unique_names(all_named(inputs, context))
     made = [
         _tags(inputs, context, found),
         _custom_fields(),
@@ -59,10 +59,17 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     return [*made, _sync_states(inputs, context, found)] if context.plugin else made
 
 
-def all_named(inputs: Inputs, context: StageContext) -> list[Guest]:
-    """Every guest of the cluster that has a name, also outside of the scope: names are unique among all of them."""
+def all_named(inputs: Inputs, context: StageContext) -> list[tuple[int, str, str]]:
+    """VMID, type and name of every guest of the cluster that has a name, also of those outside of the scope.
+
+    Names are unique among all of them: a narrowed run gives a guest the name that a full one does.
+    """
     everything = StageContext(context.endpoint)
-    return [guest for guest in guests(inputs, everything) if isinstance(guest.name, str)]
+    found = [
+        (guest.vmid, guest.kind, guest.name) for guest in guests(inputs, everything) if isinstance(guest.name, str)
+    ]
+    others = next((row["others"] for row in inputs["guests"].rows if row["others"]), ())
+    return [*found, *((vmid, kind, name) for vmid, kind, name in others)]
 
 
 def guest_tags(guest: Guest) -> tuple[Tag, ...] | None:
