@@ -74,9 +74,9 @@ def unknown_scope(
         known["node"] = scope.nodes, members
     if scope.storages:
         known["storage"] = scope.storages, {row["storage"] for row in fetched("storage").rows}
-    if scope.vmids and not scope.nodes and "guests" in stage.sources and stage.name != "virtual_machines":
-        if "virtual_machines" not in written:
-            known["guest"] = scope.vmids, {row["vmid"] for row in fetched("guests").rows}
+    told = stage.name == "virtual_machines" or "virtual_machines" in written
+    if scope.vmids and not scope.nodes and "guests" in stage.sources and not told:
+        known["guest"] = scope.vmids, {row["vmid"] for row in fetched("guests").rows}
     for what, (asked, there) in known.items():
         if unknown := sorted(set(asked) - set(there)):
             names = ", ".join(map(str, unknown))

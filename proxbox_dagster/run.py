@@ -237,8 +237,8 @@ class EndpointRun:
         found = site_of_cluster(self.state)
         if found and self.endpoint.site not in (None, found):
             self.warn(
-                f"NetBox has the cluster in site {found}, which is used; the settings' site {self.endpoint.site} is for "
-                "new clusters only. To move it, move its nodes and the cluster in NetBox"
+                f"NetBox has the cluster in site {found}, which is used; the settings' site {self.endpoint.site} is "
+                "for new clusters only. To move it, move its nodes and the cluster in NetBox"
             )
         return context_of(self.file, self.endpoint, self.options.scope, found)
 
