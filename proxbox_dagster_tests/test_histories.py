@@ -9,7 +9,9 @@ object of every run is in one outcome, and no row that is not ours has changed b
 
 Two clusters are synced one after the other, and guests move between them; the second is looked at once the first was
 seen clean, for a guest that moves keeps its row only where it is known to be missing there. People's rows stand beside
-ours, under ours, and in the way of ours: what clashes with them fails alike in both histories.
+ours, under ours, and in the way of ours: what clashes with them fails alike in both histories. People also change our
+rows, in both histories alike: names, texts, tags; they release rows and take them back, delete rows, and lose the number
+or the memory of one. What they wrote stays as long as the row.
 
 Here NetBox is in memory and a few classes stand for all; test_real_histories.py does the same with all twelve stages.
 """
@@ -156,6 +158,32 @@ def change(source: Source, vmid: int, what: str, number: int) -> None:
         found[what] = bool(number % 2)
     else:
         found[what] = number if what == "memory" else f"text {number}" if number % 3 else None
+
+
+def by_hand(netbox: FakeNetBox, vmid: int, what: str, number: int) -> int | None:
+    """What a person does with the row of this guest; its id, where a text or a name was written."""
+    rows = [row for row in netbox.all(MACHINE.path) if row["custom_fields"]["proxmox_vm_id"] == vmid]
+    if not rows:
+        return None
+    row = rows[0]
+    tags = set(row["tags"])
+    if what == "own":  # all at once: where all had lost it, one alone would not do
+        for each in netbox.all(MACHINE.path):
+            if each["custom_fields"]["proxmox_endpoint"]:
+                netbox.edit(MACHINE.path, each["id"], tags=sorted({*each["tags"], "proxbox"}))
+    elif what == "delete":
+        netbox.delete(MACHINE.path, [row["id"]])
+    elif what == "number":
+        netbox.edit(MACHINE.path, row["id"], cf_proxmox_vm_id=None)
+    elif what == "memory":
+        netbox.edit(MACHINE.path, row["id"], cf_proxbox_last_written=None)
+    elif what in ("name", "description"):
+        netbox.edit(MACHINE.path, row["id"], **{what: f"hand {vmid} {number}"})
+        return int(row["id"])
+    else:
+        after = {"tag": tags | {"theirs"}, "keep": tags | {"proxbox-keep"}, "release": tags - {"proxbox"}}[what]
+        netbox.edit(MACHINE.path, row["id"], tags=sorted(after))
+    return None
 
 
 # -- runs ---------------------------------------------------------------------------------------------------------
@@ -312,14 +340,20 @@ def settled(netbox: FakeNetBox, source: Source) -> None:
 
 CHANGES = ("add", "add", "delete", "rename", "tags", "disk", "no disk", "port", "snapshot", "memory", "description")
 CHANGES += ("hidden", "silent", "reuse", "move")
+HANDS = ("name", "description", "tag", "keep", "release", "own", "own", "delete", "number", "memory")
 NUMBERS = st.sampled_from(range(30))  # not integers(): those are small most of the time
 change_at = st.tuples(st.sampled_from(VMIDS), st.sampled_from(CHANGES), NUMBERS)
-point = st.tuples(st.lists(change_at, min_size=1, max_size=6), st.lists(st.integers(0, 2**32), min_size=1, max_size=3))
+hand_at = st.tuples(st.sampled_from([*VMIDS, *(vmid + AWAY for vmid in VMIDS)]), st.sampled_from(HANDS), NUMBERS)
+point = st.tuples(
+    st.lists(change_at, min_size=1, max_size=6),
+    st.lists(st.integers(0, 2**32), min_size=1, max_size=3),
+    st.lists(hand_at, max_size=2),
+)
 
 
 # A number that is used again, and a move, whose old row or what is under it NetBox would not let be changed.
-@example(begin={100, 101}, foreign=[], points=[([(100, "add", 0)], [0]), ([(100, "reuse", 0)], [1])])
-@example(begin={100, 101}, foreign=[], points=[([(100, "move", 0)], [462]), ([(100, "add", 0)], [0])])
+@example(begin={100, 101}, foreign=[], points=[([(100, "add", 0)], [0], []), ([(100, "reuse", 0)], [1], [])])
+@example(begin={100, 101}, foreign=[], points=[([(100, "move", 0)], [462], []), ([(100, "add", 0)], [0], [])])
 @given(
     begin=st.sets(st.sampled_from(VMIDS), min_size=2, max_size=4),
     foreign=st.lists(st.sampled_from(range(40)), max_size=4, unique=True),
@@ -339,7 +373,15 @@ def test_a_disturbed_history_ends_as_an_undisturbed_one(begin: set[int], foreign
         assert run(netbox, source, ENDPOINT) == []
     put_foreign(calm, foreign)
     theirs = put_foreign(rough, foreign)
-    for changes, seeds in points:
+    written: dict[tuple[int, str], Any] = {}
+    for changes, seeds, hands in points:
+        for vmid, what, number in hands:
+            by_hand(calm, vmid, what, number)
+            row_id = by_hand(rough, vmid, what, number)
+            if row_id is not None:
+                written[row_id, what] = rough.tables[MACHINE.path].rows[row_id][what]
+        # What was under a row that a person has deleted went with it.
+        theirs = {key: row for key, row in theirs.items() if key[1] in rough.tables[key[0]].rows}
         for vmid, what, number in changes:
             change(source, vmid, what, number)
         for endpoint in (ENDPOINT, OTHER):
@@ -351,3 +393,6 @@ def test_a_disturbed_history_ends_as_an_undisturbed_one(begin: set[int], foreign
             assert shown(rough) == shown(calm)
         settled(rough, source)
         assert {key: rough.tables[key[0]].rows[key[1]] for key in theirs} == theirs
+        for (row_id, name), text in written.items():
+            row = rough.tables[MACHINE.path].rows.get(row_id)
+            assert row is None or row[name] == text, "what a person wrote stays"
