@@ -10,7 +10,7 @@ object of every run is in one outcome, and no row that is not ours has changed b
 Two clusters are synced one after the other, and guests move between them; the second is looked at once the first was
 seen clean, for a guest that moves keeps its row only where it is known to be missing there. People's rows stand beside
 ours, under ours, and in the way of ours: what clashes with them fails alike in both histories. People also change our
-rows, in both histories alike: names, texts, tags; they release rows and take them back, delete rows, and lose the number
+rows, in both histories alike: names, texts, tags; they release rows and take them back, delete some, and lose the number
 or the memory of one. What they wrote stays as long as the row.
 
 Here NetBox is in memory and a few classes stand for all; test_real_histories.py does the same with all twelve stages.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from proxbox_dagster.netbox.changes import Rules
+from proxbox_dagster.netbox.errors import NetBoxUnreachable
 from proxbox_dagster.netbox.removal import RemovalRules
 from proxbox_dagster.netbox.spec import OWNER_TAG, Policy
 from proxbox_dagster_tests.support.core import NOW, Run, again, base, synced
@@ -123,6 +125,42 @@ def test_a_gone_guest_gives_up_its_name_and_gets_it_back() -> None:
     later(netbox, whole(100, 101))
     row = netbox.one(VMS, id=old)
     assert (row["status"], row["custom_fields"]["proxbox_missing"]) == ("active", None)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [("b", "a", "c"), ("b", "c", "a"), ("c", "a", "b"), ("b", "c", "d"), ("d", "a", "b"), ("B", "A", "c")],
+    ids="-".join,
+)
+def test_scenario_22_guests_that_exchange_their_names_keep_their_rows(after: tuple[str, ...]) -> None:
+    def named(names: tuple[str, ...]) -> Any:
+        return wanted("virtual_machines", *(machine(100 + n, name, memory=512) for n, name in enumerate(names)))
+
+    netbox = synced(wanted("virtual_machines", *(machine(100 + n, name) for n, name in enumerate("abc"))))
+    ids = {row["custom_fields"]["proxmox_vm_id"]: row["id"] for row in netbox.all(VMS)}
+    assert again(netbox, named(after)).counts("virtual_machines") == {"seen": 3, "updated": 3}
+    rows = {row["custom_fields"]["proxmox_vm_id"]: row for row in netbox.all(VMS)}
+    assert [rows[100 + number]["name"] for number in range(3)] == list(after)
+    assert {vmid: row["id"] for vmid, row in rows.items()} == ids
+    assert again(netbox, named(after)).counts("virtual_machines") == {"seen": 3, "unchanged": 3}
+
+
+def test_a_name_that_stepped_aside_is_known_for_ours_where_the_run_ends_then() -> None:
+    both = wanted("virtual_machines", machine(100, "a"), machine(101, "b"))
+    netbox = synced(both)
+    exchanged = wanted("virtual_machines", machine(100, "b"), machine(101, "a"))
+
+    def end(method: str, path: str, rows: Sequence[Any]) -> None:
+        if any("(renamed" in row["name"] for row in netbox.all(VMS)):
+            raise NetBoxUnreachable("no answer")
+
+    netbox.before_write = end
+    with pytest.raises(NetBoxUnreachable):
+        again(netbox, exchanged)
+    netbox.before_write = None
+    assert again(netbox, exchanged).counts("virtual_machines")["seen"] == 2
+    names = {row["custom_fields"]["proxmox_vm_id"]: row["name"] for row in netbox.all(VMS)}
+    assert names == {100: "b", 101: "a"}
 
 
 def test_a_guest_that_was_not_proved_gone_or_has_a_persons_name_keeps_it() -> None:

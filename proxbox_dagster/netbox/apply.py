@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 from proxbox_dagster.netbox.applied import Applied
 from proxbox_dagster.netbox.changes import Create, Plan, Update
+from proxbox_dagster.netbox.deletion import delete
 from proxbox_dagster.netbox.errors import RowsRefused, WriteUncertain
+from proxbox_dagster.netbox.identity import step_aside
 from proxbox_dagster.netbox.payload import changes_of, payload_of
 from proxbox_dagster.netbox.removal import Removal
 from proxbox_dagster.netbox.spec import (
@@ -146,16 +148,23 @@ class Writer:
         return stuck
 
     def _second_chance(self, spec: ModelSpec, done: Applied) -> None:
-        """Updates that were refused are sent once more, one by one: another row may have held the name until now."""
+        """Updates that were refused are sent again one by one, as long as one gets through: until then another row may
+        have held the name. Where names go round, one row steps aside.
+        """
         refused, self._refused = self._refused, []
-        if not refused or not (done.updated or done.created or done.retired or len(refused) > 1):
-            for _item, skip in refused:
-                done.failed.append(skip)
-            return
-        for item, _skip in refused:
-            self._update(spec, [item], done, done.updated)
-        done.failed += [skip for _item, skip in self._refused]
-        self._refused = []
+        again = bool(done.updated or done.created or done.retired or len(refused) > 1)
+        while refused and again:
+            for item, _skip in refused:
+                self._update(spec, [item], done, done.updated)
+            left, self._refused = self._refused, []
+            again = len(left) < len(refused)
+            names = [item for item, skip in left if any(word in skip.reason.lower() for word in _CLASH)]
+            aside = None if again else step_aside(spec, names, self._state)
+            if aside:
+                self._update(spec, [aside], done, done.retired)
+                again = not self._refused
+            refused, self._refused = left, []
+        done.failed += [skip for _item, skip in refused]
 
     def _remove(self, spec: ModelSpec, plan: Plan, done: Applied) -> None:
         marks = [Update(Row({}, mark.label), mark.row_id, mark.changes) for mark in plan.removals.marks]
@@ -166,37 +175,8 @@ class Writer:
         for _item, skip in self._refused:
             done.kept.append(f"{skip.label} could not be marked: {skip.reason}")
         self._refused = []
-        self._each(spec, plan.removals.deletes, lambda part: self._delete(spec, part, done))
-
-    def _delete(self, spec: ModelSpec, part: list[Removal], done: Applied) -> None:
-        try:
-            self._sender.delete(spec.path, [item.row_id for item in part])
-        except RowsRefused as refusal:
-            self._delete_without_bad(spec, part, refusal, done)
-            return
-        self._deleted(spec, part, done)
-
-    def _deleted(self, spec: ModelSpec, part: list[Removal], done: Applied) -> None:
-        for item in part:
-            self._state.forget(spec, item.row_id)
-        done.deleted += part
-        self._progress(len(part))
-
-    def _delete_without_bad(self, spec: ModelSpec, part: list[Removal], refusal: RowsRefused, done: Applied) -> None:
-        """What is gone already (an answer to this very request was lost) is deleted; the rest is sent again."""
-        left = self._state.there(spec, [item.row_id for item in part])
-        self._deleted(spec, [item for item in part if item.row_id not in left], done)
-        rest = [item for item in part if item.row_id in left]
-        named = [item for item in rest if item.row_id in refusal.by_id]
-        for item in named or (rest if len(part) == 1 else []):
-            done.kept.append(f"{item.label} could not be deleted: {refusal.by_id.get(item.row_id, refusal)}")
-        if len(part) == 1:
-            return
-        others = [item for item in rest if item.row_id not in refusal.by_id]
-        middle = len(others) // 2 if len(others) == len(part) else len(others)
-        for again in (others[:middle], others[middle:]):
-            if again:
-                self._delete(spec, again, done)
+        deletes = plan.removals.deletes
+        self._each(spec, deletes, lambda part: delete(self._sender, self._state, spec, part, done, self._progress))
 
     def _each(self, spec: ModelSpec, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
         together = (lambda item: self._sum_of(spec, item)) if spec.summed_in else None

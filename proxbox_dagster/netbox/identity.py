@@ -7,14 +7,14 @@ decides where the identity changed hands.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
-from proxbox_dagster.netbox.changes import Rules
+from proxbox_dagster.netbox.changes import Rules, Update
 from proxbox_dagster.netbox.moves import is_elsewhere
 from proxbox_dagster.netbox.records import is_marked, memory_of, missing_record
-from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, Ref, Row, UniqueKey
+from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, ModelSpec, Ref, Row, UniqueKey
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.netbox.values import decode, has_tag, normal
 
@@ -167,6 +167,26 @@ class Identities:
             f"{what}, which this project did not make; rename it, or set 'adopt: by_name' "
             f"(or give it the tag '{OWNER_TAG}' and set 'adopt: tagged') to take it over"
         )
+
+
+def step_aside(spec: ModelSpec, stuck: Sequence[Update], state: NetBoxState) -> Update | None:
+    """A change by which one of the rows lets go, for a moment, of a name that another one of them is to get.
+
+    Two guests that exchange their names hold each other up. Our memory goes along: where the run ends in between, the
+    next one knows the name for ours. ``None`` where no row is in the way of another.
+    """
+    name = spec.gives_way or ""
+    wanted = {str(item.changes[name][1]).casefold(): item.row_id for item in stuck if name in item.changes}
+    for item in stuck:
+        row = state.row(spec, item.row_id)
+        if row is None or name not in item.changes:
+            continue
+        held = decode(spec.by_name[name], row)
+        if wanted.get(held.casefold(), item.row_id) != item.row_id:
+            ending = f" (renamed {item.row_id})"
+            aside = held[: (spec.by_name[name].limit or 64) - len(ending)] + ending
+            return Update(item.row, item.row_id, {name: (held, aside)}, {**memory_of(row), name: aside})
+    return None
 
 
 def _folded(key: UniqueKey, value: Any) -> Any:
