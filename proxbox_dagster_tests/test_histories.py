@@ -10,8 +10,8 @@ object of every run is in one outcome, and no row that is not ours has changed b
 Two clusters are synced one after the other, and guests move between them; the second is looked at once the first was
 seen clean, for a guest that moves keeps its row only where it is known to be missing there. People's rows stand beside
 ours, under ours, and in the way of ours: what clashes with them fails alike in both histories. People also change our
-rows, in both histories alike: names, texts, tags; they release rows and take them back, delete some, and lose the number
-or the memory of one. What they wrote stays as long as the row.
+rows, in both histories alike: names, texts, tags; they release some and take them back, delete some, empty the
+number or the memory of some. What they wrote stays as long as the row.
 
 Here NetBox is in memory and a few classes stand for all; test_real_histories.py does the same with all twelve stages.
 """
@@ -142,6 +142,11 @@ def change(source: Source, vmid: int, what: str, number: int) -> None:
         there = vmid + AWAY if vmid in VMIDS else vmid - AWAY
         if there not in source:
             source[there] = source.pop(vmid)
+    elif what == "exchange":
+        others = [other for other in sorted(source) if other != vmid and endpoint_of(other) == endpoint_of(vmid)]
+        if others:
+            other = source[others[number % len(others)]]
+            found["name"], other["name"] = other["name"], found["name"]
     elif what == "rename":
         found["name"] = f"vm{vmid}-{number}"
     elif what == "tags":
@@ -339,7 +344,7 @@ def settled(netbox: FakeNetBox, source: Source) -> None:
 
 
 CHANGES = ("add", "add", "delete", "rename", "tags", "disk", "no disk", "port", "snapshot", "memory", "description")
-CHANGES += ("hidden", "silent", "reuse", "move")
+CHANGES += ("hidden", "silent", "reuse", "move", "exchange")
 HANDS = ("name", "description", "tag", "keep", "release", "own", "own", "delete", "number", "memory")
 NUMBERS = st.sampled_from(range(30))  # not integers(): those are small most of the time
 change_at = st.tuples(st.sampled_from(VMIDS), st.sampled_from(CHANGES), NUMBERS)
