@@ -145,6 +145,18 @@ def test_scenario_22_guests_that_exchange_their_names_keep_their_rows(after: tup
     assert again(netbox, named(after)).counts("virtual_machines") == {"seen": 3, "unchanged": 3}
 
 
+def test_a_new_guest_gets_the_name_that_another_one_gives_up_in_the_same_run() -> None:
+    netbox = synced(wanted("virtual_machines", machine(100, "web")))
+    old = netbox.one(VMS)["id"]
+    run = again(netbox, wanted("virtual_machines", machine(100, "web-old", memory=7), machine(101, "web")))
+    assert run.counts("virtual_machines") == {"seen": 2, "created": 1, "updated": 1}
+    row = netbox.one(VMS, name="web-old")
+    assert (row["id"], row["memory"]) == (old, 7)
+    assert netbox.one(VMS, name="web")["custom_fields"]["proxmox_vm_id"] == 101
+    run = again(netbox, wanted("virtual_machines", machine(100, "web-old", memory=7), machine(101, "web")))
+    assert run.counts("virtual_machines") == {"seen": 2, "unchanged": 2}
+
+
 def test_a_name_that_stepped_aside_is_known_for_ours_where_the_run_ends_then() -> None:
     both = wanted("virtual_machines", machine(100, "a"), machine(101, "b"))
     netbox = synced(both)

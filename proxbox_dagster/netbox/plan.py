@@ -240,6 +240,20 @@ class _Planner:
         self.made.notes.append(f"{names[0]} is gone and gives up its name for {row.label}: it is {names[1]} now")
         return True
 
+    def _makes_room(self, rival: dict[str, Any]) -> bool:
+        """True where the row that has a new one's name gets another in this plan: it gets that one first."""
+        name = self.spec.gives_way
+        item = next((item for item in self.made.updates if item.row_id == rival["id"] and name in item.changes), None)
+        if (
+            item is None
+            or name is None
+            or self.identities.held_key(rival) == self.identities.held_key(rival, item.changes[name][1])
+        ):
+            return False
+        memory = {**memory_of(rival), name: item.changes[name][1]}
+        self.made.retires.append(Update(Row({}, item.row.label), rival["id"], {name: item.changes[name]}, memory))
+        return True
+
     # -- rows that NetBox has -----------------------------------------------------------------------------------
 
     def _released(self, matched: list[tuple[Row, dict[str, Any]]]) -> None:
@@ -287,7 +301,7 @@ class _Planner:
                 self._match(row, rival)
             elif rival is not None and self.identities.may_adopt(row, rival):
                 self._adopt(row, rival)
-            elif rival is not None and not self._give_way(row, rival):
+            elif rival is not None and not (self._give_way(row, rival) or self._makes_room(rival)):
                 self._fail(row, self.identities.conflict(row, rival))
             elif mover := self.identities.mover(row):
                 self._take_over(row, mover)
