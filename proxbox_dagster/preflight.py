@@ -1,4 +1,4 @@
-"""Before a stage writes anything: does NetBox have what its rows refer to, whose is the cluster, and where is it?"""
+"""Before a stage writes anything: does NetBox have what its rows refer to, and is the cluster this endpoint's?"""
 
 from __future__ import annotations
 
@@ -84,15 +84,6 @@ def unknown_scope(
                 f"the run is narrowed to {what} {names}, which endpoint {endpoint} has not, or which its token may not "
                 "see: correct the run's configuration"
             )
-    return None
-
-
-def site_of_cluster(state: NetBoxState) -> str | None:
-    """Slug of the site in which NetBox has this endpoint's cluster; ``None`` where it has none or no site of it."""
-    state.load(CLUSTER)
-    for row in state.rows(CLUSTER):
-        if state.owner_of(row) == state.endpoint and row.get("scope_type") == "dcim.site" and row.get("scope"):
-            return str(row["scope"]["slug"])
     return None
 
 

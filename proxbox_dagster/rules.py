@@ -13,7 +13,7 @@ from proxbox_dagster.netbox.spec import Policy
 from proxbox_dagster.proxmox.credentials import Credentials
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import EndpointSettings, Settings, SettingsError, SettingsFile
-from proxbox_dagster.stages.stage import StageContext
+from proxbox_dagster.stages.stage import Placed, StageContext
 
 
 def checked(settings: Settings) -> Settings:
@@ -51,9 +51,9 @@ def _no_such(key: str, what: str, name: str, known: Collection[str]) -> str:
 
 
 def context_of(
-    file: SettingsFile, endpoint: EndpointSettings, scope: Scope, netbox_site: str | None = None
+    file: SettingsFile, endpoint: EndpointSettings, scope: Scope, netbox_site: str | None, placed: Placed
 ) -> StageContext:
-    """What the mappings may know of the settings, for one run over one endpoint, and the cluster's site in NetBox."""
+    """What the mappings may know of the settings, for one run over one endpoint, and of the sites in NetBox."""
     host, port = endpoint.addresses[0]
     who = Credentials.of(endpoint)
     return StageContext(
@@ -65,6 +65,7 @@ def context_of(
         verify_ssl=bool(endpoint.verify_ssl),
         site=endpoint.site,
         netbox_site=netbox_site,
+        placed=placed,
         cluster=endpoint.cluster,
         plugin=file.plugin,
         scope=scope,

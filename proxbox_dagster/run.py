@@ -30,7 +30,8 @@ from proxbox_dagster.netbox.plan import plan
 from proxbox_dagster.netbox.spec import NOTHING_COVERED, Coverage, Desired, ModelSpec, ObjectClass
 from proxbox_dagster.netbox.state import ENDPOINT_FILTER, NetBoxState
 from proxbox_dagster.permitted import Permitted
-from proxbox_dagster.preflight import foreign_cluster, missing_upstream, site_of_cluster, unknown_scope
+from proxbox_dagster.places import Places
+from proxbox_dagster.preflight import foreign_cluster, missing_upstream, unknown_scope
 from proxbox_dagster.progress import Progress, tell
 from proxbox_dagster.proxmox.session import ProxmoxSession
 from proxbox_dagster.proxmox.sources import data_version
@@ -234,13 +235,10 @@ class EndpointRun:
     @cached_property
     def context(self) -> StageContext:
         """What the pure mappings may know. Raises :class:`NetBoxError`."""
-        found = site_of_cluster(self.state)
-        if found and self.endpoint.site not in (None, found):
-            self.warn(
-                f"NetBox has the cluster in site {found}, which is used; the settings' site {self.endpoint.site} is "
-                "for new clusters only. To move it, move its nodes and the cluster in NetBox"
-            )
-        return context_of(self.file, self.endpoint, self.options.scope, found)
+        places = Places(self.state)
+        if notice := places.differ(self.endpoint.site):
+            self.warn(notice)
+        return context_of(self.file, self.endpoint, self.options.scope, places.cluster(), places)
 
     @cached_property
     def rules(self) -> Rules:

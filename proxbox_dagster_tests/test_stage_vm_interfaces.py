@@ -13,6 +13,7 @@ from proxbox_dagster.facts import GapKind
 from proxbox_dagster.netbox.spec import Desired, Ref
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import AddressConfig
+from proxbox_dagster.stages.common import device_ref, vm_ref
 from proxbox_dagster.stages.vlans import MOST_TAGGED, Dot1q, dot1q, ids_of
 from proxbox_dagster.stages.vm_interfaces import STAGE, build
 from proxbox_dagster_tests.support.networking import CONTEXT, Bench, Source, by_label, inside, one
@@ -34,6 +35,18 @@ def card(net0: str, kind: str = "qemu", **more: Any) -> dict[str, Any]:
     rows = one(build(source.inputs(), CONTEXT), "vm_interfaces").rows
     assert len(rows) == 1
     return rows[0].values
+
+
+def test_vlans_are_of_the_site_that_people_put_the_guest_in_or_else_its_node() -> None:
+    source = Source()
+    for vmid in (100, 101, 102):
+        source.qemu(vmid, net0=f"virtio={MAC.format(vmid)},bridge=vmbr0,tag=10", node="pve1" if vmid < 102 else "pve2")
+    sites = {vm_ref(CONTEXT, "qemu", 100): "guests", device_ref(CONTEXT, "pve1"): "nodes"}
+    made = build(source.inputs(), replace(CONTEXT, placed=sites.get, netbox_site="cluster"))
+    wanted = [(10, Ref("sites", (slug,))) for slug in ("cluster", "guests", "nodes")]
+    assert [(row.values["vid"], row.values["site"]) for row in one(made, "vm_vlans").rows] == wanted
+    found = {row.label: row.values["untagged_vlan"].key[1].key[0] for row in one(made, "vm_interfaces").rows}
+    assert sorted(found.items()) == list(zip(sorted(found), ("guests", "nodes", "cluster"), strict=True))
 
 
 @pytest.mark.parametrize(

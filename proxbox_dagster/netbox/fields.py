@@ -70,7 +70,7 @@ class FieldRules:
                 learnt[item.name] = value if isinstance(value, Ref) else remembered(value)
         for name, other in self.spec.lets_go:
             held = decode(self.spec.by_name[other], found)
-            if name in changes and other not in changes and not is_empty(held):
+            if name in changes and other not in changes and not is_empty(held) and self._leaves(row, name, other, held):
                 changes[other] = (held, None)
         if ours and not self.spec.update_only:
             self._reappeared(found, changes)
@@ -81,6 +81,14 @@ class FieldRules:
             self.made.unchanged.append(found["id"])
             return
         self.made.updates.append(Update(row, found["id"], changes, after_memory, adopted))
+
+    def _leaves(self, row: Row, name: str, other: str, held: Any) -> bool:
+        """False where what the field ``name`` leads to from now on has the same in ``other``: then that may stay."""
+        ref = row.values.get(name)
+        spec = self.state.base(ref.index) if isinstance(ref, Ref) else None
+        target = self.state.resolve(ref) if isinstance(ref, Ref) else None
+        there = self.state.row(spec, target) if spec and isinstance(target, int) else None
+        return spec is None or there is None or other not in spec.by_name or decode(spec.by_name[other], there) != held
 
     def _may_be_hidden(self, item: FieldSpec, target: Any, row: Row) -> bool:
         """True where what the field refers to is not in Proxmox's list, and may only be hidden from the token."""

@@ -178,8 +178,8 @@ class ModelSpec:
     """(index, field) of rows that may point at a row of this class as their primary one: NetBox does not let it move
     to another parent before they let go of it."""
     lets_go: tuple[tuple[str, str], ...] = ()
-    """(field, other): a write that changes the field empties the other, which NetBox then fills anew: the site of a
-    virtual machine that goes to another cluster."""
+    """(field, other): a write that changes the field empties the other, which NetBox then fills anew, unless the row
+    that the field leads to has the same: the site of a virtual machine that goes to a cluster or node elsewhere."""
     clash_field: str | None = None
     """When NetBox refuses a new row because another endpoint holds its unique key, the writer appends
     ``@<endpoint>`` to this field; the planner takes a value with that suffix for equal."""

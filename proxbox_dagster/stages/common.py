@@ -106,6 +106,12 @@ def site_ref(context: StageContext, cluster_status: Fetched) -> Ref:
     return Ref("sites", (context.netbox_site or context.site or default_site(context, cluster_status),))
 
 
+def site_under(context: StageContext, cluster_status: Fetched, *above: Ref) -> Ref:
+    """The site for what is under these rows, the nearest first: where NetBox has one of them, else the cluster's."""
+    found = next((slug for ref in above if (slug := context.placed(ref))), None)
+    return Ref("sites", (found,)) if found else site_ref(context, cluster_status)
+
+
 def default_site(context: StageContext, cluster_status: Fetched) -> str:
     """Slug of the site that is made for a cluster."""
     return slug_of(f"proxmox-default-site-{cluster_name(context, cluster_status)}")

@@ -9,7 +9,7 @@ from typing import Any
 from proxbox_dagster.facts import UNOBSERVED, GapKind
 from proxbox_dagster.netbox.spec import Coverage, Desired, ObjectClass, Ref, Row
 from proxbox_dagster.stages import node_interfaces_specs as specs
-from proxbox_dagster.stages.common import device_ref, owned, site_ref
+from proxbox_dagster.stages.common import device_ref, owned, site_under
 from proxbox_dagster.stages.devices_specs import DEVICE
 from proxbox_dagster.stages.guest_nics import AddressRules
 from proxbox_dagster.stages.network_specs import NODE_INTERFACE, address_ref, interface_ref, mac_ref
@@ -45,7 +45,8 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     addresses, chosen = _addresses(view)
     return [
         desired_vlans(
-            specs.NODE_VLANS, view.site, (vlans for node in view.nodes.values() for vlans in node.vlans.values())
+            specs.NODE_VLANS,
+            ((view.sites[name], vlans) for name, node in view.nodes.items() for vlans in node.vlans.values()),
         ),
         interfaces,
         _mac_addresses(view),
@@ -62,12 +63,12 @@ class _View:
         self.context = context
         self.read = inputs["node_networks"]
         self.status = inputs["cluster_status"]
-        self.site = site_ref(context, self.status)
         by_node: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in self.read.rows:
             if context.scope.node(row["node"]):
                 by_node[row["node"]].append(row)
         self.rows = {node: by_node[node] for node in sorted(by_node)}
+        self.sites = {node: site_under(context, self.status, device_ref(context, node)) for node in self.rows}
         self.unread = {
             (node, row["iface"])
             for node, rows in self.rows.items()
@@ -149,7 +150,7 @@ def _interface(view: _View, node: str, name: str, row: Mapping[str, Any]) -> dic
         "bridge": other(topology.bridge, no_bridge),
         "lag": other(topology.lag),
         "description": UNOBSERVED if UNOBSERVED in (row["comments"], row["comments6"]) else comment_of(row),
-        **topology.vlans[name].fields(view.site),
+        **topology.vlans[name].fields(view.sites[node]),
     }
 
 

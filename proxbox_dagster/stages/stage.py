@@ -6,9 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxbox_dagster.facts import Fetched
-from proxbox_dagster.netbox.spec import Desired, ObjectClass
+from proxbox_dagster.netbox.spec import Desired, ObjectClass, Ref
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import AddressConfig
+
+Placed = Callable[[Ref], str | None]
+"""The slug of the site in which NetBox has a row; ``None`` where it has neither."""
+
+
+def nowhere(_ref: Ref) -> str | None:
+    """As long as NetBox has nothing."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,7 @@ class StageContext:
 
     ``host`` and ``port`` are the endpoint's first host, for links into Proxmox's UI. ``owned_models`` are the NetBox
     models that carry our custom fields. ``site`` is the settings', ``netbox_site`` the one in which NetBox has the
-    cluster (slugs).
+    cluster, ``placed`` tells that of a device or virtual machine (slugs).
     """
 
     endpoint: str
@@ -28,6 +36,7 @@ class StageContext:
     verify_ssl: bool = True
     site: str | None = None
     netbox_site: str | None = None
+    placed: Placed = nowhere
     cluster: str | None = None
     plugin: bool = True
     scope: Scope = field(default_factory=Scope)

@@ -34,7 +34,13 @@ VIRTUAL_MACHINE = ModelSpec(
         ),
         FieldSpec("start_on_boot", f"{_CONFIG} onboot", "1: on, else off", Policy.MANAGED),
         FieldSpec("cluster", FIXED, "the endpoint's NetBox cluster", kind=Kind.REF, required=True),
-        FieldSpec("site", "—", "NetBox gives it the cluster's, again when the cluster changes", Policy.NEVER, Kind.REF),
+        FieldSpec(
+            "site",
+            "—",
+            "NetBox gives it the cluster's or the node's, again when it goes to another site",
+            Policy.NEVER,
+            Kind.REF,
+        ),
         FieldSpec("device", f"{_RESOURCES} node", "the node's device", kind=Kind.REF),
         FieldSpec(
             "role",
@@ -90,7 +96,7 @@ VIRTUAL_MACHINE = ModelSpec(
     ),
     unique=(UniqueKey(("name", "cluster"), "name__ie", casefold=True),),
     missing_status="decommissioning",
-    lets_go=(("cluster", "site"),),
+    lets_go=(("cluster", "site"), ("device", "site")),
     proof=("serial", "name"),
     proof_under=("dcim/mac-addresses", "virtual_machine_id", "mac_address"),
     gives_way="name",

@@ -58,11 +58,11 @@ def spelled(ranges: Iterable[tuple[int, int]]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
 
 
-def desired_vlans(object_class: ObjectClass, site: Ref, used: Iterable[Dot1q]) -> Desired:
-    """The VLANs that interfaces need."""
-    vids = sorted({vid for item in used for vid in item.vids})
+def desired_vlans(object_class: ObjectClass, used: Iterable[tuple[Ref, Dot1q]]) -> Desired:
+    """The VLANs that interfaces need, each with the site that its interface is in."""
+    needed = sorted({(vid, site) for site, item in used for vid in item.vids}, key=lambda pair: (pair[0], pair[1].key))
     rows = [
         Row({"vid": vid, "site": site, "name": f"VLAN {vid}", "status": "active", "tags": OWNER_TAGS}, f"VLAN {vid}")
-        for vid in vids
+        for vid, site in needed
     ]
     return Desired(object_class, rows, coverage=SHARED)

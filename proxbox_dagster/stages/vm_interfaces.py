@@ -8,7 +8,7 @@ from typing import Any
 from proxbox_dagster.netbox.spec import Coverage, Desired, Ref, Row
 from proxbox_dagster.proxmox.parse.net import NetDevice
 from proxbox_dagster.stages import vm_interfaces_specs as specs
-from proxbox_dagster.stages.common import SHARED, owned, site_ref, vm_ref
+from proxbox_dagster.stages.common import SHARED, device_ref, owned, site_under, vm_ref
 from proxbox_dagster.stages.guest_nics import (
     AddressRules,
     Reported,
@@ -35,6 +35,7 @@ class _Card:
     device: NetDevice
     vlans: Dot1q
     ref: Ref
+    site: Ref
 
     @property
     def label(self) -> str:
@@ -48,14 +49,13 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     """
     found = list(guests(inputs, context))
     interfaces = Desired(specs.VM_INTERFACES, coverage=guest_coverage(context, found))
-    cards = [card for guest in found for card in _cards(guest, context, interfaces)]
-    site = site_ref(context, inputs["cluster_status"])
+    cards = [card for guest in found for card in _cards(guest, inputs, context, interfaces)]
     names = _names(inputs, context, cards)
     for card in cards:
-        interfaces.rows.append(_interface(card, context, site, names.get(card.ref)))
+        interfaces.rows.append(_interface(card, context, names.get(card.ref)))
     made = [
         _custom_fields(),
-        desired_vlans(specs.VM_VLANS, site, (card.vlans for card in cards)),
+        desired_vlans(specs.VM_VLANS, ((card.site, card.vlans) for card in cards)),
         interfaces,
         _mac_addresses(cards, context),
         _primary_macs(cards, context),
@@ -63,7 +63,7 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     return [*made, _sync_states(inputs, cards, context)] if context.plugin else made
 
 
-def _cards(guest: Guest, context: StageContext, desired: Desired) -> list[_Card]:
+def _cards(guest: Guest, inputs: Inputs, context: StageContext, desired: Desired) -> list[_Card]:
     """The cards of a guest; what cannot be read is put down in ``desired`` and its interface stays as it is."""
     if unreadable(guest, desired):
         return []
@@ -72,6 +72,8 @@ def _cards(guest: Guest, context: StageContext, desired: Desired) -> list[_Card]
         ref = nic_ref(context, guest, key)
         desired.skip(nic_label(guest, key), f"{key} cannot be read: {problem}", ref.key)
     cards = []
+    above = vm_ref(context, guest.kind, guest.vmid), device_ref(context, guest.node)
+    site = site_under(context, inputs["cluster_status"], *above)
     for device in devices:
         ref = nic_ref(context, guest, device.key)
         if device.tag is not None and not 0 <= device.tag <= LAST:
@@ -79,7 +81,7 @@ def _cards(guest: Guest, context: StageContext, desired: Desired) -> list[_Card]
             desired.skip(nic_label(guest, device.key), reason, ref.key)
             continue
         # A card with tag and trunks gets the tag's frames untagged beside the tagged ones of its trunks.
-        cards.append(_Card(guest, device, dot1q(device.tag or None, ids_of(device.trunks)), ref))
+        cards.append(_Card(guest, device, dot1q(device.tag or None, ids_of(device.trunks)), ref, site))
     return cards
 
 
@@ -107,7 +109,7 @@ def _names(inputs: Inputs, context: StageContext, cards: list[_Card]) -> dict[Re
     return names
 
 
-def _interface(card: _Card, context: StageContext, site: Ref, name: str | None) -> Row:
+def _interface(card: _Card, context: StageContext, name: str | None) -> Row:
     device = card.device
     values = {
         "virtual_machine": vm_ref(context, card.guest.kind, card.guest.vmid),
@@ -115,7 +117,7 @@ def _interface(card: _Card, context: StageContext, site: Ref, name: str | None) 
         "enabled": not device.link_down,
         "mtu": device.mtu if device.mtu and not device.inherits_mtu else None,
         "description": _description(card),
-        **card.vlans.fields(site),
+        **card.vlans.fields(card.site),
     }
     row = Row(owned(context, values), card.label, context.link(card.guest.key))
     if name is None:
