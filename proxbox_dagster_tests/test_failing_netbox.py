@@ -35,6 +35,32 @@ def for_each_path(lab: History, method: str, **fault: Any) -> dict[str, Fault]:
     return {path: lab.proxy.add_fault(method, f"^/api/{path}/$", above=3, **fault) for path in sorted(lab.created)}
 
 
+def test_a_row_that_somebody_deletes_while_a_table_is_read_hides_no_other(
+    lab: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that count from the start lose a row then, and a MAC address would be made a second time."""
+    lab.rewind()
+    path = "dcim/mac-addresses"
+    before = lab.rows(path)
+    person, page = lab.client(), NetBoxClient._page
+    gone: list[int] = []
+
+    def interrupted(self: NetBoxClient, where: str, params: dict[str, Any]) -> dict[str, Any]:
+        found = page(self, where, params)
+        if where == path and found["next"] and not gone:
+            gone.append(found["results"][0]["id"])
+            person.delete(path, gone)
+        return found
+
+    monkeypatch.setattr(netbox_client, "PAGE", 2)
+    monkeypatch.setattr(NetBoxClient, "_page", interrupted)
+    lab.good_sync(stages=("vm_interfaces",))
+    monkeypatch.undo()
+    person.close()
+    assert len(gone) == 1
+    assert {row["id"] for row in lab.rows(path)} == {row["id"] for row in before} - set(gone)
+
+
 # -- answers that are lost ----------------------------------------------------------------------------------------
 
 

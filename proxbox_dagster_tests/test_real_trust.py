@@ -116,6 +116,12 @@ def test_scenario_52_purge_lists_and_removes_only_what_is_owned(lab: Synced) -> 
         person.update(VMS, [{"id": db["id"], "tags": tags}])
         cluster = lab.one("virtualization/clusters", name="small")
         [mine] = person.create(VMS, [{"name": "by-hand", "cluster": cluster["id"]}])
+        other = lab.one("virtualization/clusters", name="twin")["id"]
+        group = {"name": "theirs", "slug": "theirs", "scope_type": "virtualization.cluster", "scope_id": other}
+        person.create("ipam/vlan-groups", [group])
+        [address] = lab.rows("ipam/ip-addresses", cf_proxmox_endpoint="twin")[:1]
+        about = {"assigned_object_type": "ipam.ipaddress", "assigned_object_id": address["id"], "comments": "x"}
+        person.create("extras/journal-entries", [about])
     finally:
         person.close()
     twins = {row["id"] for row in lab.rows(VMS, cf_proxmox_endpoint="twin")}
@@ -136,5 +142,12 @@ def test_scenario_52_purge_lists_and_removes_only_what_is_owned(lab: Synced) -> 
     assert lab.one("virtualization/clusters", name="small")["id"] == cluster["id"], "people's guest is in it"
     lab.run(endpoints=("twin",))
     assert lab.written() == []
+    code, listed = run("purge", "--endpoint", "twin")
+    assert code == 0, listed
+    assert "kept: twin: vlan-groups 'theirs' under it is not ours" in listed
+    under = address["assigned_object"]
+    owner = under.get("virtual_machine") or under["device"]
+    for name in (address["display"], under["name"], owner["name"]):
+        assert f"kept: {name}: journal-entries" in listed, (name, listed)
     code, nothing = run("purge", "--endpoint", "nobody")
     assert (code, "nothing in NetBox belongs to endpoint nobody" in nothing) == (0, True)

@@ -72,6 +72,9 @@ def test_scenario_36_a_persons_edits_survive_every_kind_of_run(lab: Synced) -> N
     }
     edit(lab, "dcim/devices", device["id"], **of_device)  # first: a machine is where its node is
     edit(lab, VMS, vm["id"], **edits)
+    # NetBox would take no change of an interface any more whose VLAN is of the site that its machine has left.
+    lab.run()
+    assert {entry.model for entry in lab.written()} <= {"ipam.vlan", "dcim.interface", "virtualization.vminterface"}
     before = (lab.vm(100), lab.one("dcim/devices", id=device["id"]))
 
     kinds: list[dict[str, Any]] = [
@@ -113,6 +116,54 @@ def test_scenario_36_a_persons_edits_survive_every_kind_of_run(lab: Synced) -> N
     assert row["primary_ip4"]["address"] == "203.0.113.77/24"
     assert "web" not in {item["slug"] for item in row["tags"]}, "what a person took off stays off"
     assert "theirs" in {item["slug"] for item in row["tags"]}
+    lab.run()
+    assert lab.written() == []
+
+
+def sites_of_vlans(lab: Synced) -> dict[str, set[str]]:
+    """The sites of the VLANs under each device and virtual machine of ours."""
+    sites = {row["id"]: row["site"]["slug"] for row in lab.rows("ipam/vlans")}
+    found: dict[str, set[str]] = {}
+    for path, machine in (("dcim/interfaces", "device"), ("virtualization/interfaces", "virtual_machine")):
+        for row in lab.rows(path, cf_proxmox_endpoint="small"):
+            vlans = [*row["tagged_vlans"], *([row["untagged_vlan"]] if row["untagged_vlan"] else [])]
+            found.setdefault(row[machine]["name"], set()).update(sites[vlan["id"]] for vlan in vlans)
+    return {name: slugs for name, slugs in found.items() if slugs}
+
+
+def test_a_cluster_that_people_moved_to_another_site_is_synced_there_under_any_name(lab: Synced) -> None:
+    cluster = lab.clusters["small"]
+    row = lab.one("virtualization/clusters")
+    site = made(lab, "dcim/sites", name="Rotterdam", slug="rotterdam")
+    sites = len(lab.rows("dcim/sites"))
+    edit(lab, "virtualization/clusters", row["id"], scope_type=None, scope_id=None)
+    for device in lab.rows("dcim/devices", cf_proxmox_endpoint="small"):
+        edit(lab, "dcim/devices", device["id"], site=site)
+    edit(lab, "virtualization/clusters", row["id"], scope_type="dcim.site", scope_id=site)
+    cluster.name = "big"  # or a stand-alone host that has joined one
+    cluster.set_config("qemu", 101, "net0", "e1000=BC:24:11:5A:01:10,bridge=vmbr0,tag=77")
+    lab.run()
+    assert lab.one("virtualization/clusters", id=row["id"])["name"] == "big"
+    assert set().union(*sites_of_vlans(lab).values()) == {"rotterdam"}
+    assert sites_of_vlans(lab).keys() == {"pve1", "web01", "db01"}
+    assert len(lab.rows("dcim/sites")) == sites, "no site is made for the new name"
+    lab.run()
+    assert lab.written() == []
+
+    # A cluster over two sites: what is under a node or guest goes with it.
+    home = row["scope"]["id"]
+    edit(lab, "virtualization/clusters", row["id"], scope_type=None, scope_id=None)
+    edit(lab, "dcim/devices", lab.one("dcim/devices", name="pve2")["id"], site=home)
+    edit(lab, VMS, lab.vm(102)["id"], site=home)
+    edit(lab, VMS, lab.vm(200, "lxc")["id"], site=home)
+    cluster.migrate("qemu", 100, "pve2")
+    lab.run()
+    assert lab.vm(100)["site"]["id"] == home
+    cluster.set_config("qemu", 100, "net0", "virtio=BC:24:11:5A:01:00,bridge=vmbr0,tag=12")
+    lab.run()
+    found = sites_of_vlans(lab)
+    assert (found["pve1"], found["db01"]) == ({"rotterdam"}, {"rotterdam"})
+    assert found["web01"] == {row["scope"]["slug"]}
     lab.run()
     assert lab.written() == []
 

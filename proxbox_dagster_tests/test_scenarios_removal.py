@@ -200,6 +200,25 @@ def test_scenario_16_too_many_removals_of_a_class_are_blocked_until_one_run_says
     assert found["deleted"] > 1
 
 
+def test_scenario_19_a_card_whose_address_people_wrote_about_stays(lab: Synced) -> None:
+    """NetBox deletes a card's addresses with it, and with them what hangs on them."""
+    card = lab.one("virtualization/interfaces", virtual_machine_id=lab.vm(100)["id"], name="net0")
+    address = lab.one("ipam/ip-addresses", address="198.51.100.10/26")
+    client = lab.client()
+    about = {"assigned_object_type": "ipam.ipaddress", "assigned_object_id": address["id"], "comments": "the shop's"}
+    [note] = client.create("extras/journal-entries", [about])
+    lab.clusters["small"].set_config("qemu", 100, "net0", None)
+    result = lab.run()
+    said = [line for line in result["endpoints"]["small"]["warnings"] if line.startswith("vm_interfaces: kept: net0")]
+    assert "NetBox has journal-entries" in said[0]
+    assert lab.one("extras/journal-entries", id=note["id"])["comments"] == "the shop's"
+    assert lab.one("virtualization/interfaces", id=card["id"])["name"] == "net0"
+    client.delete("extras/journal-entries", [note["id"]])
+    client.close()
+    lab.run()
+    assert lab.rows("virtualization/interfaces", id=card["id"]) == []
+
+
 def test_scenario_16_a_list_that_turns_over_is_not_braked(lab: Synced) -> None:
     """Each night a backup of every guest comes and one goes: that is no loss."""
     cluster = lab.clusters["small"]
