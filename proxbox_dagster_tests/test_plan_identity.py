@@ -287,6 +287,18 @@ def test_a_class_that_mirrors_a_list_is_staged_where_the_settings_say_mark() -> 
     assert "proxbox-missing" in netbox.one("plugins/proxbox/snapshots")["tags"]
 
 
+@pytest.mark.parametrize("policy", [Policy.NEVER, Policy.CREATE_ONLY, Policy.FILL_IF_EMPTY])
+def test_a_status_that_the_settings_leave_to_people_is_theirs_when_the_guest_is_gone_too(policy: Policy) -> None:
+    rules = Rules(removal=OPEN, policies={"virtual_machines": {"status": policy}})
+    netbox = synced(whole(100, 101), rules=rules)
+    row_id = netbox.one(VMS, name="vm100")["id"]
+    netbox.edit(VMS, row_id, status="planned")
+    for guests, marked in ((whole(101), True), (whole(100, 101), False)):
+        Run(netbox, rules).write(*base(), guests)
+        row = netbox.one(VMS, id=row_id)
+        assert (row["status"], "proxbox-missing" in row["tags"]) == ("planned", marked)
+
+
 def test_what_people_hung_on_it_or_want_kept_under_it_keeps_a_row() -> None:
     removal = replace(OPEN, default="delete", grace_days=0, confirmations=1)
     netbox = synced(whole(100, 101, 102), wanted("virtual_disks", disk(100, "a"), disk(101, "a"), disk(102, "a")))

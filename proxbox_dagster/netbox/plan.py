@@ -26,6 +26,7 @@ from proxbox_dagster.netbox.spec import (
     ModelSpec,
     Outcome,
     Ownership,
+    Policy,
     Ref,
     Row,
     Skip,
@@ -143,7 +144,11 @@ class _Planner:
             retired=retired,
             outside=self._outside(),
             proof=self.rules.proof,
+            status=self._status_is_ours(),
         )
+
+    def _status_is_ours(self) -> bool:
+        return self.fields.policies.get("status") in (Policy.ALWAYS, Policy.MANAGED)
 
     def _outside(self) -> dict[int, str]:
         """The rows of what the settings leave out, with the reason: they are let go of, not deleted."""
@@ -206,8 +211,9 @@ class _Planner:
 
     def _retire(self, row: Row, found: dict[str, Any]) -> None:
         """Take the identity off the old row and mark it, so that the new object inherits nothing of it."""
-        mark = first_mark(self.spec, found, self.now)
-        changes = {} if has_tag(self.spec, found, KEEP_TAG) or is_marked(found) else dict(mark.changes)
+        mark = first_mark(self.spec, found, self.now, status=self._status_is_ours())
+        kept = has_tag(self.spec, found, KEEP_TAG)
+        changes = {} if kept or is_marked(found) else dict(mark.changes)
         for name in self.spec.identity:
             if name != ENDPOINT_FIELD:
                 changes[name] = (decode(self.spec.by_name[name], found), None)

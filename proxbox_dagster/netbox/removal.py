@@ -106,12 +106,13 @@ def plan_removals(
     retired: int = 0,
     outside: Mapping[int, str] = NOTHING_OUTSIDE,
     proof: Proof | None = None,
+    status: bool = True,
 ) -> Removals:
     """Marks and deletions of one class.
 
     ``present`` are the ids of rows whose objects were seen in this run, ``made`` the number of rows to be made,
     ``retired`` the number of rows whose identity another object has taken over, ``outside`` the ids of rows whose
-    objects the settings leave out, with the reason.
+    objects the settings leave out, with the reason. ``status``: whether the rows' status is ours to write.
     """
     spec, name = desired.object_class.spec, desired.object_class.name
     found = Removals()
@@ -137,7 +138,7 @@ def plan_removals(
         elif mode == "delete" and spec.removal == "delete":
             doomed.append(row)
         else:
-            _stage(spec, row, mode, rules, now, found, doomed)
+            _stage(spec, row, mode, rules, now, found, doomed, status)
     fresh = sum(mark.first for mark in found.marks) + len(doomed)
     # A list that turns over (backups, snapshots) loses as many as it gains; guests do not.
     replaced = made if spec.removal == "delete" else 0
@@ -217,11 +218,12 @@ def _stage(
     now: datetime,
     found: Removals,
     doomed: list[dict[str, Any]],
+    status: bool,
 ) -> None:
     """Mark first; count confirmations only where a deletion is to follow."""
     record = missing_record(row)
     if not record:
-        found.marks.append(first_mark(spec, row, now))
+        found.marks.append(first_mark(spec, row, now, status=status))
         return
     found.waiting += 1
     if mode != "delete":
@@ -242,11 +244,14 @@ def _spelled(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def first_mark(spec: ModelSpec, row: dict[str, Any], now: datetime) -> Mark:
-    """The mark of a row whose source is gone: tag, status, and our record with the time and the status before."""
+def first_mark(spec: ModelSpec, row: dict[str, Any], now: datetime, *, status: bool = True) -> Mark:
+    """The mark of a row whose source is gone: tag, status, and our record with the time and the status before.
+
+    Without ``status`` that is left to people, by the settings.
+    """
     record: dict[str, Any] = {"since": _spelled(now), "confirmed": 1}
     changes: dict[str, tuple[Any, Any]] = {}
-    if spec.missing_status and "status" in spec.by_name:
+    if spec.missing_status and "status" in spec.by_name and status:
         before = decode(spec.by_name["status"], row)
         # A row that is marked already and lost its record: its status is ours, what was before is in the memory.
         record["status"] = memory_of(row).get("status", before) if is_marked(row) else before
