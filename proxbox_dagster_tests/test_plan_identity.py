@@ -68,11 +68,14 @@ def test_what_a_person_wrote_into_serial_and_name_proves_nothing() -> None:
     assert [row["id"] for row in netbox.all(VMS)] == [row_id]
 
 
-def test_a_kept_guest_whose_number_is_used_again_loses_the_number_and_is_not_marked() -> None:
+@pytest.mark.parametrize("removal", ["mark", "ignore"])
+def test_a_kept_guest_whose_number_is_used_again_loses_the_number_and_is_not_marked(removal: Any) -> None:
     netbox = synced(wanted("virtual_machines", machine(100)))
     old = netbox.one(VMS)["id"]
-    netbox.edit(VMS, old, tags=[OWNER_TAG, "proxbox-keep"])
-    again(netbox, wanted("virtual_machines", machine(100, "other", serial=UUID.format(9))))
+    if removal == "mark":
+        netbox.edit(VMS, old, tags=[OWNER_TAG, "proxbox-keep"])
+    rules = Rules(removal=RemovalRules(default=removal))
+    again(netbox, wanted("virtual_machines", machine(100, "other", serial=UUID.format(9))), rules=rules)
     row = netbox.one(VMS, id=old)
     assert (row["status"], row["custom_fields"]["proxmox_vm_id"]) == ("active", None)
     assert row["custom_fields"]["proxbox_missing"] is None

@@ -213,6 +213,7 @@ class _Planner:
         """Take the identity off the old row and mark it, so that the new object inherits nothing of it."""
         mark = first_mark(self.spec, found, self.now, status=self._status_is_ours())
         kept = has_tag(self.spec, found, KEEP_TAG)
+        kept = kept or self.rules.removal.mode(self.made.object_class.name, self.spec) == "ignore"
         changes = {} if kept or is_marked(found) else dict(mark.changes)
         for name in self.spec.identity:
             if name != ENDPOINT_FIELD:
