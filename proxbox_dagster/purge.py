@@ -40,6 +40,7 @@ def owned_rows(state: NetBoxState) -> list[Owned]:
     """Everything of the state's endpoint, what hangs on others first: the order in which it can be removed."""
     endpoint = state.endpoint
     found: list[Owned] = []
+    looked: dict[tuple[str, int], str | None] = {}
     for spec in children_first(list(state.specs.values())):
         state.load(spec)
         item = Owned(spec)
@@ -50,7 +51,7 @@ def owned_rows(state: NetBoxState) -> list[Owned]:
                 item.kept.append(f"{item.label(row)}: tagged {KEEP_TAG}")
             else:
                 item.rows.append(row)
-        _keep_what_people_use(state, item)
+        _keep_what_people_use(state, item, looked)
         if item.rows or item.kept:
             found.append(item)
     return found
@@ -110,9 +111,9 @@ def purge(
         lock.release()
 
 
-def _keep_what_people_use(state: NetBoxState, item: Owned) -> None:
+def _keep_what_people_use(state: NetBoxState, item: Owned, looked: dict[tuple[str, int], str | None]) -> None:
     """What people made under a row keeps the row: NetBox would delete it along."""
-    foreign = state.foreign_children(item.spec, [row["id"] for row in item.rows]) if item.rows else {}
+    foreign = state.foreign_children(item.spec, [row["id"] for row in item.rows], looked) if item.rows else {}
     item.kept += [
         f"{item.label(row)}: {foreign[row['id']]} under it is not ours" for row in item.rows if row["id"] in foreign
     ]

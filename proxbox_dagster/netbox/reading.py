@@ -79,14 +79,22 @@ def taken_along(spec: ModelSpec, makers: Mapping[str, ModelSpec]) -> Iterator[Mo
 
 
 def foreign_children(
-    reader: Reader, endpoint: str, spec: ModelSpec, row_ids: Sequence[int], makers: Mapping[str, ModelSpec]
+    reader: Reader,
+    endpoint: str,
+    spec: ModelSpec,
+    row_ids: Sequence[int],
+    makers: Mapping[str, ModelSpec],
+    looked: dict[tuple[str, int], str | None] | None = None,
 ) -> dict[int, str]:
     """Of these rows, those with which something would go that is not this endpoint's, with what it is.
 
     Also what hangs on rows of ours that go along (``makers`` are their specs by path): a note on an address of an
-    interface of a guest. A kind of object that the token may not view counts as there: nobody knows.
+    interface of a guest. A kind of object that the token may not view counts as there: nobody knows. ``looked`` keeps
+    what was found under each row, for who asks class by class.
     """
-    found: dict[int, str] = {}
+    looked = {} if looked is None else looked
+    found = {row_id: what for row_id in row_ids if (what := looked.get((spec.path, row_id))) is not None}
+    row_ids = [row_id for row_id in row_ids if (spec.path, row_id) not in looked]
     for path, name in looked_under(spec):
         fixed: dict[str, Any] = {}
         if name.endswith("_*"):
@@ -102,8 +110,9 @@ def foreign_children(
                 )
         if path in makers and path != spec.path and name not in STAYS:
             deeper = [child for child, parent in along.items() if parent not in found]
-            for child, what in foreign_children(reader, endpoint, makers[path], deeper, makers).items():
+            for child, what in foreign_children(reader, endpoint, makers[path], deeper, makers, looked).items():
                 found.setdefault(along[child], what)
+    looked.update({(spec.path, row_id): found.get(row_id) for row_id in row_ids})
     return found
 
 

@@ -256,10 +256,12 @@ class NetBoxState:
         """Identities that several NetBox rows hold."""
         return self._tables[spec.path].twice.get(spec.index_name, {})
 
-    def foreign_children(self, spec: ModelSpec, row_ids: Sequence[int]) -> dict[int, str]:
+    def foreign_children(
+        self, spec: ModelSpec, row_ids: Sequence[int], looked: dict[tuple[str, int], str | None] | None = None
+    ) -> dict[int, str]:
         """Of these rows, those under which NetBox has something that is not this endpoint's, with what it is."""
         makers = {path: specs[-1] for path, specs in self._makers.items()}
-        return foreign_children(self._reader, self.endpoint, spec, row_ids, makers)
+        return foreign_children(self._reader, self.endpoint, spec, row_ids, makers, looked)
 
     @property
     def narrowed(self) -> bool:
