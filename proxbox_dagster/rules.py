@@ -9,7 +9,7 @@ from proxbox_dagster import stages
 from proxbox_dagster.netbox.permissions import Need, needs, owned
 from proxbox_dagster.netbox.plan import Rules
 from proxbox_dagster.netbox.removal import RemovalRules
-from proxbox_dagster.netbox.spec import Policy
+from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, ModelSpec, Policy
 from proxbox_dagster.proxmox.credentials import Credentials
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import EndpointSettings, Settings, SettingsError, SettingsFile
@@ -39,9 +39,21 @@ def _unknown_names(file: SettingsFile) -> Iterator[str]:
         if name not in specs:
             yield _no_such(f"fields.{name}", "object class", name, specs)
             continue
-        for field in fields:
-            if field not in specs[name].by_name:
-                yield _no_such(f"fields.{name}.{field}", f"field of {name}", field, specs[name].by_name)
+        spec = specs[name]
+        for field, policy in fields.items():
+            if field not in spec.by_name:
+                yield _no_such(f"fields.{name}.{field}", f"field of {name}", field, spec.by_name)
+            elif policy == Policy.NEVER and _is_needed(spec, field):
+                yield (
+                    f"fields.{name}.{field}: it cannot be left out, because rows cannot be made without it or are known "
+                    "by it; 'create_only' leaves it to people"
+                )
+
+
+def _is_needed(spec: ModelSpec, field: str) -> bool:
+    """Whether no row can do without a field: NetBox wants it, or it tells what and whose the row is."""
+    named = field in (*spec.identity, ENDPOINT_FIELD, "tags")
+    return (named or spec.by_name[field].required) and spec.by_name[field].policy is not Policy.NEVER
 
 
 def _no_such(key: str, what: str, name: str, known: Collection[str]) -> str:

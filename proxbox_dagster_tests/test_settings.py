@@ -71,6 +71,10 @@ def refusal(folder: Path, **keys: Any) -> str:
             {"removal": {"classes": {"sites": "delete"}}},
             "removal.classes.sites: sites are never removed; leave it out",
         ),
+        *(
+            ({"fields": {name: {field: "never"}}}, f"fields.{name}.{field}: it cannot be left out")
+            for name, field in (("virtual_machines", "cf.proxmox_vm_id"), ("interfaces", "tags"), ("devices", "name"))
+        ),
     ],
 )
 def test_a_rule_for_what_there_is_not_is_no_rule_that_nobody_keeps(
