@@ -13,7 +13,7 @@ from proxbox_dagster.netbox.spec import ENDPOINT_FIELD, ModelSpec, Policy
 from proxbox_dagster.proxmox.credentials import Credentials
 from proxbox_dagster.scope import Scope
 from proxbox_dagster.settings import EndpointSettings, Settings, SettingsError, SettingsFile
-from proxbox_dagster.stages.stage import Placed, StageContext
+from proxbox_dagster.stages.stage import Placed, StageContext, nowhere
 
 
 def checked(settings: Settings) -> Settings:
@@ -45,8 +45,8 @@ def _unknown_names(file: SettingsFile) -> Iterator[str]:
                 yield _no_such(f"fields.{name}.{field}", f"field of {name}", field, spec.by_name)
             elif policy == Policy.NEVER and _is_needed(spec, field):
                 yield (
-                    f"fields.{name}.{field}: it cannot be left out, because rows cannot be made without it or are known "
-                    "by it; 'create_only' leaves it to people"
+                    f"fields.{name}.{field}: it cannot be left out, because rows cannot be made without it or are "
+                    "known by it; 'create_only' leaves it to people"
                 )
 
 
@@ -63,7 +63,11 @@ def _no_such(key: str, what: str, name: str, known: Collection[str]) -> str:
 
 
 def context_of(
-    file: SettingsFile, endpoint: EndpointSettings, scope: Scope, netbox_site: str | None, placed: Placed
+    file: SettingsFile,
+    endpoint: EndpointSettings,
+    scope: Scope,
+    netbox_site: str | None = None,
+    placed: Placed = nowhere,
 ) -> StageContext:
     """What the mappings may know of the settings, for one run over one endpoint, and of the sites in NetBox."""
     host, port = endpoint.addresses[0]

@@ -376,5 +376,5 @@ class Writer:
         answered = {answer["id"] for answer in answers}
         into.extend(item for item in part if item.row_id in answered)
         for item in [item for item in part if item.row_id not in answered]:  # before NetBox 4.7 it does not say so
-            self._fail(spec, item, "NetBox does not have the row any more", done)
+            self._fail(item, "NetBox does not have the row any more", done)
         self._progress(len(part))

@@ -16,6 +16,7 @@ from proxbox_dagster.netbox.moves import is_elsewhere
 from proxbox_dagster.netbox.records import is_marked, memory_of, missing_record
 from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, ModelSpec, Ref, Row, UniqueKey
 from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.tables import identity_of
 from proxbox_dagster.netbox.values import decode, has_tag, normal
 
 
@@ -145,7 +146,7 @@ class Identities:
     def _is_lost(self, rival: dict[str, Any]) -> bool:
         """True for a row of ours that has lost what it is known by: a custom field was emptied, or deleted."""
         ours = self.state.owner_of(rival) == self.state.endpoint
-        return ours and self.state.identity(self.spec, rival) is None and not is_marked(rival)
+        return ours and identity_of(self.spec, rival) is None and not is_marked(rival)
 
     def conflict(self, row: Row, rival: dict[str, Any]) -> str:
         """Why a row is not made, for the operator."""

@@ -26,6 +26,7 @@ from proxbox_dagster.netbox.spec import (
     ModelSpec,
 )
 from proxbox_dagster.netbox.state import NetBoxState
+from proxbox_dagster.netbox.tables import identity_of
 from proxbox_dagster.netbox.values import decode, has_tag, is_of
 
 Mode = Literal["ignore", "mark", "delete"]
@@ -129,7 +130,7 @@ def plan_removals(
             found.kept.append(f"{_label(spec, row)}: another row has the same identity; delete one of them by hand")
         elif has_tag(spec, row, KEEP_TAG):
             found.kept.append(f"{_label(spec, row)}: tagged {KEEP_TAG}")
-        elif state.identity(spec, row) is None and not is_marked(row):
+        elif identity_of(spec, row) is None and not is_marked(row):
             # A field by which it is known was emptied, or deleted with all its values: nobody knows what it is.
             lost = ", ".join(item for item in spec.identity if decode(spec.by_name[item], row) is None)
             found.kept.append(f"{_label(spec, row)}: its {lost} is empty, so nobody knows whether its source is gone")
