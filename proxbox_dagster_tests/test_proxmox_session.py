@@ -251,3 +251,15 @@ def test_many_guests_in_parallel(simulator: ProxmoxSimulator) -> None:
         assert session.fetched("guest_snapshots").complete
         order = [(row["type"], row["vmid"]) for row in session.fetched("guest_configs").rows]
         assert order == [(row["type"], row["vmid"]) for row in session.fetched("guests").rows]
+
+
+def test_configurations_are_those_in_force_not_what_waits_for_a_restart(simulator: ProxmoxSimulator) -> None:
+    """A card whose removal waits is still in the running guest, with its addresses."""
+    simulator.cluster.set_pending("qemu", 100, "net0", None)
+    simulator.cluster.set_pending("qemu", 100, "net7", "virtio=BC:24:11:00:00:07,bridge=vmbr0")
+    simulator.cluster.set_pending("lxc", 200, "net0", None)
+    with session_of(simulator) as session:
+        configs = {(row["type"], row["vmid"]): row["config"] for row in session.fetched("guest_configs").rows}
+    assert "net0" in configs["qemu", 100]
+    assert "net7" not in configs["qemu", 100]
+    assert "net0" in configs["lxc", 200]

@@ -91,11 +91,13 @@ def _key(row: Guest) -> str:
     return guest_key(row["type"], row["vmid"])
 
 
-def _read(session: ProxmoxSession, source: str, row: Guest, *tail: str, expect: type | None) -> tuple[str, Any]:
+def _read(
+    session: ProxmoxSession, source: str, row: Guest, *tail: str, expect: type | None, **params: Any
+) -> tuple[str, Any]:
     """The answer for a guest and the node that gave it, looked up anew once when the guest has moved meanwhile."""
     place = (row["type"], row["vmid"])
     try:
-        return row["node"], session.get(source, "nodes", row["node"], *place, *tail, expect=expect)
+        return row["node"], session.get(source, "nodes", row["node"], *place, *tail, expect=expect, **params)
     except ApiError as error:
         if isinstance(error, PermissionDenied) or not _MOVED.search(error.reason):
             raise
@@ -105,12 +107,13 @@ def _read(session: ProxmoxSession, source: str, row: Guest, *tail: str, expect: 
             raise ApiError(
                 message, reason=error.reason, host=error.host, path=error.path, status=error.status
             ) from None
-        return node, session.get(source, "nodes", node, *place, *tail, expect=expect)
+        return node, session.get(source, "nodes", node, *place, *tail, expect=expect, **params)
 
 
 def guest_configs(session: ProxmoxSession, out: Rows) -> None:
+    """The configurations in force. Unless it is asked for these, Proxmox merges in what waits for a restart."""
     rows = _reachable(session, out)
-    read = lambda row: _read(session, "guest_configs", row, "config", expect=dict)  # noqa: E731
+    read = lambda row: _read(session, "guest_configs", row, "config", expect=dict, current=1)  # noqa: E731
     for row, answer in session.each("configs", rows, read):
         if isinstance(answer, ProxmoxError):
             out.gaps.append(failed_gap(guest_place(row), answer))

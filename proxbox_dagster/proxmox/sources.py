@@ -156,8 +156,8 @@ _TABLE = (
     ),
     Source(
         "guest_configs",
-        "/nodes/{node}/{type}/{vmid}/config",
-        "The configuration of every guest: disks, network cards, cloud-init, notes, tags.",
+        "/nodes/{node}/{type}/{vmid}/config?current=1",
+        "The configuration in force of every guest: disks, network cards, cloud-init, notes, tags.",
         _columns(_GUEST + "\n config json the configuration, keys as in Proxmox; without digest"),
         "guest",
         "VM.Audit on /vms/{vmid}",

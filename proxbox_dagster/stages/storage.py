@@ -37,7 +37,10 @@ STORAGE = ModelSpec(
         FieldSpec("name", "/storage storage", limit=255, required=True),
         FieldSpec("storage_type", "/storage type", limit=100),
         FieldSpec("content", "/storage content", "in alphabetical order", limit=255),
-        *(FieldSpec(name, f"/storage {name}", limit=limit) for name, limit in _TEXTS.items()),
+        *(
+            FieldSpec(name, f"/storage {name}", "in alphabetical order" if name == "nodes" else "as it is", limit=limit)
+            for name, limit in _TEXTS.items()
+        ),
         FieldSpec("port", "/storage port"),
         FieldSpec("shared", "/storage shared", "else what the nodes see; false when neither says"),
         FieldSpec("enabled", "/storage disable", "its opposite"),

@@ -43,15 +43,10 @@ class Expectation:
     def _read(self) -> list[Guest]:
         return [guest for guest in self.guests.values() if self._online(guest.node)]
 
-    @staticmethod
-    def _config(guest: Guest) -> dict[str, str]:
-        merged: dict[str, str | None] = {**guest.config, **guest.pending}
-        return {key: value for key, value in merged.items() if value is not None}
-
     def _disks(self, guest: Guest) -> dict[str, tuple[str | None, str | None]]:
         """Key to (storage, size) of everything that the guest sees as a disk."""
         found: dict[str, tuple[str | None, str | None]] = {}
-        for key, text in self._config(guest).items():
+        for key, text in guest.config.items():
             if not _DISK_KEY[guest.kind].fullmatch(key):
                 continue
             head = next(p for p in text.split(",") if "=" not in p or p.startswith(("file=", "volume=")))

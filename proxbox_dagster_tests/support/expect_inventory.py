@@ -54,15 +54,10 @@ def tag_slug(name: str) -> str:
 def tags_of(guest: Guest) -> list[str]:
     """The tags as they are spelled; of two spellings of one tag the first."""
     found: dict[str, str] = {}
-    for name in re.split(r"[;, ]+", merged(guest).get("tags", "")):
+    for name in re.split(r"[;, ]+", guest.config.get("tags", "")):
         if name:
             found.setdefault(tag_slug(name), name)
     return [found[key] for key in sorted(found)]
-
-
-def merged(guest: Guest) -> dict[str, str]:
-    """The configuration as it will be after a restart, which is what Proxmox shows."""
-    return {key: value for key, value in {**guest.config, **guest.pending}.items() if value is not None}
 
 
 def browser_color(tag: str) -> str:
@@ -291,7 +286,7 @@ class Inventory:
         return found
 
     def platforms_of_guests(self) -> Rows:
-        names = {SYSTEMS.get(merged(guest).get("ostype", "")) for guest in self._guests()} - {None}
+        names = {SYSTEMS.get(guest.config.get("ostype", "")) for guest in self._guests()} - {None}
         return {slug(str(name)): {"name": name, "slug": slug(str(name)), "tags": ["proxbox"]} for name in names}
 
     def _names(self) -> dict[int, str]:
@@ -315,7 +310,7 @@ class Inventory:
         """``disks``: VMID to the size in MiB of all its disks."""
         names, rows = self._names(), {}
         for guest in self._guests():
-            config = merged(guest)
+            config = guest.config
             note = config.get("description", "").strip()
             first = next((line.strip() for line in note.splitlines() if line.strip()), "")
             uuid = re.search(r"uuid=([^,]+)", config.get("smbios1", ""))
@@ -350,7 +345,7 @@ class Inventory:
     def vm_sync_states(self) -> Rows:
         names, rows = self._names(), {}
         for guest in self._guests():
-            config = merged(guest)
+            config = guest.config
             agent = config.get("agent", "0").split(",")
             rows[guest.kind, guest.vmid] = {
                 "virtual_machine": names[guest.vmid],

@@ -129,15 +129,10 @@ class NetworkExpectation:
 
     # -- guests: cards ------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def config(guest: Guest) -> dict[str, str]:
-        merged: dict[str, str | None] = {**guest.config, **guest.pending}
-        return {key: value for key, value in merged.items() if value is not None}
-
     def _cards(self, guest: Guest) -> dict[str, dict[str, str]]:
         """Key of each card to its properties; ``model`` and ``mac`` in one spelling."""
         found = {}
-        for key, text in self.config(guest).items():
+        for key, text in guest.config.items():
             if not re.fullmatch(r"net\d+", key):
                 continue
             parts = [part.partition("=") for part in text.split(",")]
@@ -196,7 +191,7 @@ class NetworkExpectation:
                 told.append((item.name, item.mac.upper(), texts))
             return told
         agent = guest.agent
-        enabled = re.match(r"(enabled=)?1\b", self.config(guest).get("agent", ""))
+        enabled = re.match(r"(enabled=)?1\b", guest.config.get("agent", ""))
         if not enabled or agent is None or not agent.running or agent.hangs or agent.error:
             return None
         return [
@@ -211,7 +206,7 @@ class NetworkExpectation:
     def _static(self, guest: Guest, key: str, card: dict[str, str]) -> list[str]:
         given = card
         if guest.kind == "qemu":
-            text = self.config(guest).get(key.replace("net", "ipconfig"), "")
+            text = guest.config.get(key.replace("net", "ipconfig"), "")
             given = dict(part.split("=") for part in text.split(",") if part)
         return [given[name] for name in ("ip", "ip6") if "/" in given.get(name, "")]
 
@@ -222,7 +217,7 @@ class NetworkExpectation:
                 continue
             inside = self._inside(guest)
             silent = inside is None and (guest.status != "running" or guest.kind == "lxc" or "agent" in guest.config)
-            silent = (silent and self.config(guest).get("agent") != "0") or guest.status != "running"
+            silent = (silent and guest.config.get("agent") != "0") or guest.status != "running"
             partial = guest.kind == "lxc" and self.cluster.flavour.container_interfaces == "old"
             for key, card in self._cards(guest).items():
                 texts = [
@@ -241,7 +236,7 @@ class NetworkExpectation:
                         yield 0 if silent else 1, guest, key, item, item.version in gateways
 
     def _gateways(self, guest: Guest, key: str, card: dict[str, str]) -> set[int]:
-        text = self.config(guest).get(key.replace("net", "ipconfig"), "") if guest.kind == "qemu" else ""
+        text = guest.config.get(key.replace("net", "ipconfig"), "") if guest.kind == "qemu" else ""
         return {version for version, name in ((4, "gw"), (6, "gw6")) if name in card or f"{name}=" in text}
 
     def _granted(self) -> list[tuple[Guest, str, Any, bool]]:
