@@ -132,7 +132,6 @@ def test_missing_privilege_is_named_with_the_line_that_grants_it(simulator: Prox
     ("path", "status", "text"),
     [
         ("/nodes/pve1/qemu/999/config", 500, "Configuration file 'nodes/pve1/qemu-server/999.conf' does not exist"),
-        ("/nodes/nowhere/network", 500, "no such cluster node 'nowhere'"),
         ("/nosuch/path", 501, "not implemented"),
         ("/cluster/resources?typ=vm", 400, "Parameter verification failed"),
     ],
@@ -180,7 +179,15 @@ def test_timeout_is_told_apart_from_an_endpoint_that_is_down(simulator: ProxmoxS
     with pytest.raises(NoAnswer, match="no answer to GET /nodes/pve1/network in time"):
         client.get("/nodes/pve1/network")
     assert fault.struck >= 2
-    assert client.get("/version"), "one slow path does not lose the endpoint"
+
+
+def test_slow_nodes_do_not_lose_the_endpoint(simulator: ProxmoxSimulator) -> None:
+    simulator.faults.add("/nodes/", delay=5)
+    client = ProxmoxClient(endpoint_of(simulator, timeout=0.2, retry_budget=0))
+    for node in ("pve1", "pve2", "pve3"):
+        with pytest.raises(NoAnswer):
+            client.get(f"/nodes/{node}/network")
+    assert client.get("/version")
 
 
 def test_node_out_of_reach_gets_one_second_look(simulator: ProxmoxSimulator) -> None:
@@ -190,6 +197,20 @@ def test_node_out_of_reach_gets_one_second_look(simulator: ProxmoxSimulator) -> 
         client.get("/nodes/pve3/network")
     assert (caught.value.node, caught.value.status) == ("pve3", 595)
     assert fault.struck == 2
+
+
+@pytest.mark.parametrize("reason", ["no such cluster node 'pve3'", "hostname lookup 'pve3' failed - Name unknown"])
+def test_member_that_the_answering_node_does_not_find_is_out_of_reach(simulator: ProxmoxSimulator, reason: str) -> None:
+    """The cluster lists it, so it is no wrong path: it has just been removed, or the cluster's file system restarts."""
+    fault = simulator.faults.add("/nodes/pve3/", status=500, reason=reason)
+    simulator.faults.add("/nodes/pve2/", status=500, reason=reason)
+    client = ProxmoxClient(endpoint_of(simulator))
+    with pytest.raises(NodeUnreachable, match=reason) as caught:
+        client.get("/nodes/pve3/network")
+    assert (caught.value.node, caught.value.status) == ("pve3", 500)
+    assert fault.struck == 2
+    with pytest.raises(ApiError):
+        client.get("/nodes/pve2/network")
 
 
 @pytest.mark.parametrize("kind", ["html", "redirect"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxbox_dagster.demo.proxmox import Agent, ProxmoxSimulator, load_cluster
+from proxbox_dagster.demo.proxmox import Agent, Guest, ProxmoxSimulator, load_cluster
 from proxbox_dagster.facts import UNOBSERVED, Fetched, GapKind
 from proxbox_dagster.proxmox.errors import (
     ApiError,
@@ -183,6 +183,38 @@ def test_12_member_out_of_reach_while_reading(simulator: ProxmoxSimulator, sessi
     assert {row["node"] for row in session.fetched("guests").rows} == {"pve1", "pve2", "pve3"}
     # Twice by each read that was under way when the first one failed, and by nobody after that.
     assert fault.struck <= 2 * 8
+
+
+def test_12_a_node_that_hangs_is_lost_after_a_few_reads_and_takes_no_other_with_it(simulator: ProxmoxSimulator) -> None:
+    for vmid in range(3000, 3040):
+        simulator.cluster.add_guest(Guest("qemu", vmid, "pve3", config={"memory": "512"}))
+    fault = simulator.faults.add("/nodes/pve3/", delay=60)
+    with session_of(simulator, timeout=0.5, retry_budget=0.2) as session:
+        session.prefetch(("guest_configs", "guest_snapshots", "node_networks", "node_tasks"))
+        hung = {f"{row['type']}/{row['vmid']}" for row in session.fetched("guests").rows if row["node"] == "pve3"}
+        assert len(hung) > 40
+        for name in ("guest_configs", "guest_snapshots"):
+            read = session.fetched(name)
+            assert gaps(read) == {("guest", key) for key in hung}, name
+            assert ("guest", "qemu/3039") in gaps(read, GapKind.OFFLINE), name
+            assert gaps(read, GapKind.FAILED), "the reads that found it out"
+        for name in ("node_networks", "node_tasks"):
+            assert gaps(session.fetched(name)) == {("node", "pve3")}, name
+        assert "node pve3 could not be reached" in str(session.incomplete())
+        gap = session.fetched("guest_configs").gap("guest", "qemu/3039")
+        assert gap is not None
+        assert "node pve3 does not answer any more" in gap.reason
+    assert fault.struck <= 1 + 4 * 8, "the version, and what was under way"
+
+
+def test_12_slow_storages_and_agents_do_not_lose_their_node(simulator: ProxmoxSimulator) -> None:
+    simulator.faults.add("/nodes/pve1/(storage/.*/content|qemu/.*/agent)", delay=60)
+    with session_of(simulator, timeout=0.5, retry_budget=0.1) as session:
+        session.prefetch(("guest_agent", "storage_content"))
+        assert gaps(session.fetched("guest_agent"), GapKind.FAILED)
+        assert gaps(session.fetched("storage_content"), GapKind.FAILED)
+        assert session.incomplete() is None
+        assert gaps(session.fetched("guest_snapshots")) == set()
 
 
 def test_12_a_member_that_the_others_find_no_address_of(simulator: ProxmoxSimulator, session: ProxmoxSession) -> None:

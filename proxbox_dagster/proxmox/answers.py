@@ -31,8 +31,8 @@ from .grants import grant
 _NODE = re.compile(r"/?nodes/([^/?]+)/.+")
 _GATEWAY: Final = frozenset({408, 429, 502, 503, 504})
 _PEER: Final = frozenset({595, 596, 597, 598, 599})
-_LOST: Final = re.compile(r"hostname lookup '([^']*)' failed.*", re.DOTALL)
-"""What a 500 says where the node that answers has no address of the one in the path."""
+_LOST: Final = re.compile(r"(?:hostname lookup|no such cluster node) '([^']*)'.*", re.DOTALL)
+"""What a 500 says where the node that answers has no address of the one in the path, or does not know it any more."""
 _CODE = re.compile(r"code: ([0-9]{3})")
 
 

@@ -106,7 +106,7 @@ class ProxmoxClient:
         try:
             value = retrying(self._sweep, path, expect, params)
         except ProxmoxError as error:
-            self._note_failure(error)
+            self._note_failure(error, path)
             raise
         with self._lock:
             self._connected, self._exhausted, self._lost = True, 0, None
@@ -151,10 +151,8 @@ class ProxmoxClient:
         raise _worst(failures)
 
     def _is_hosts_fault(self, error: ProxmoxError, path: str) -> bool:
-        """Whether another host may answer better. A slow answer about one node is not the answering host's fault."""
-        if isinstance(error, NoAnswer):
-            return not path.startswith("/nodes/")
-        return isinstance(error, _OTHER_HOST)
+        """Whether another host may answer better."""
+        return isinstance(error, _OTHER_HOST) or (isinstance(error, NoAnswer) and not _is_nodes_fault(error, path))
 
     def _ask(self, index: int, path: str, expect: type | None, params: dict[str, Any]) -> Any:
         asked, verify = shown(*self.hosts[index]), self.endpoint.verify_ssl
@@ -231,13 +229,13 @@ class ProxmoxClient:
             if self._lost is not None and time.monotonic() < self._lost[0]:
                 raise self._lost[1]
 
-    def _note_failure(self, error: ProxmoxError) -> None:
+    def _note_failure(self, error: ProxmoxError, path: str) -> None:
         """Give up for a while once the endpoint is lost, so that a thousand reads do not spend a budget each."""
         with self._lock:
             if isinstance(error, AuthenticationFailed) or not _is_transient(error):
                 self._exhausted = 0
                 return
-            if isinstance(error, NodeUnreachable | BadAnswer):
+            if isinstance(error, NodeUnreachable | BadAnswer) or _is_nodes_fault(error, path):
                 return
             self._exhausted += 1
             if isinstance(error, Unreachable) or self._exhausted >= _EXHAUSTED_IN_A_ROW:
@@ -246,6 +244,11 @@ class ProxmoxClient:
 
 def _is_transient(error: BaseException) -> bool:
     return isinstance(error, Unreachable | NoAnswer | NodeUnreachable | BadAnswer)
+
+
+def _is_nodes_fault(error: BaseException, path: str) -> bool:
+    """A slow answer about one node, or what is on it, says nothing about the host that hands it on, and the others."""
+    return isinstance(error, NoAnswer) and path.startswith("/nodes/")
 
 
 def _worst(failures: list[ProxmoxError]) -> ProxmoxError:

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from ..facts import Fetched, Gap, GapKind, frame_of
 from ..scope import Scope
 from ..settings import ConcurrencyConfig, EndpointSettings
 from .client import ProxmoxClient, api_path
-from .errors import NodeUnreachable, ProxmoxError, Unreachable
+from .errors import NoAnswer, NodeUnreachable, ProxmoxError, Unreachable
 from .fetch import FETCHES
 from .grants import grant
 from .memo import Memo
@@ -25,6 +25,11 @@ from .sources import SOURCES
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Load = Literal["guests", "configs", "lists"]
+
+_SILENCES: Final = 3
+"""Reads in a row that a node leaves without an answer, each for a whole retry budget, before it is taken for lost."""
+_OF_OTHERS: Final = frozenset({"node_storage", "storage_content", "guest_agent", "container_interfaces"})
+"""Sources that a storage or a guest keeps waiting, whatever the state of the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class ProxmoxSession:
         self._closed = threading.Event()
         self._pause = pause or self._closed.wait
         self._lost_nodes: dict[str, NodeUnreachable] = {}
+        self._silences: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         """Requests by source (``access`` for the privileges), retries not counted."""
 
@@ -126,10 +132,26 @@ class ProxmoxSession:
         with self._lock:
             self.requests[source] += 1
         try:
-            return self.client.get(api_path(*segments), expect=expect, **params)
+            answer = self.client.get(api_path(*segments), expect=expect, **params)
         except NodeUnreachable as error:
             self._lost_nodes[error.node] = error
             raise
+        except NoAnswer as error:
+            if node and source not in _OF_OTHERS:
+                self._note_silence(node, error)
+            raise
+        with self._lock:
+            self._silences.pop(node, None)
+        return answer
+
+    def _note_silence(self, node: str, error: NoAnswer) -> None:
+        """A node that hangs lets each of its thousand reads wait for a whole budget: after a few it is lost."""
+        with self._lock:
+            self._silences[node] += 1
+            if self._silences[node] >= _SILENCES and node not in self._lost_nodes:
+                message = f"node {node} does not answer any more ({error}); its data is not observed."
+                place = {"host": error.host, "path": error.path}
+                self._lost_nodes[node] = NodeUnreachable(message, node=node, **place)
 
     def once(self, key: str, compute: Callable[[], Answer]) -> Answer:
         """The result of ``compute``, computed once in this session."""
