@@ -113,6 +113,7 @@ def test_passed_through_disks_count_when_their_size_is_told() -> None:
     [
         ("qemu", {"scsi0": "nas:100/vm-100-disk-0.qcow2"}, "qm disk rescan --vmid 100"),
         ("lxc", {"rootfs": "nas:100/vm-100-disk-0.raw"}, "pct rescan --vmid 100"),
+        ("lxc", {"rootfs": "local:100/subvol-100-disk-0.subvol,size=0T"}, "has no limit"),
         ("qemu", {"scsi0": f"ceph:vm-100-disk-0,size={MAX_DISK_MIB + 1}M"}, f"at most {MAX_DISK_MIB}"),
         ("qemu", {"scsi0": "ceph:vm-100-disk-0,size=big"}, "cannot be read"),
         ("qemu", {"scsi0": "ceph:vm-100-disk-0,size=1G,size=2G"}, "stands twice"),

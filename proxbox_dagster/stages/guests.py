@@ -17,6 +17,9 @@ from proxbox_dagster.stages.stage import Inputs, StageContext
 MAX_DISK_MIB = 2_147_483_647
 """The largest size that NetBox's column holds."""
 
+_BROADCAST_NAME = {"qemu": "VM {}", "lxc": "CT{}"}
+"""What a node broadcasts as the name of a guest that has none."""
+
 
 @dataclass(frozen=True)
 class Guest:
@@ -50,7 +53,8 @@ class Guest:
         named = self.row.get("name")
         if named is UNOBSERVED or (not named and self.config is None):
             return UNOBSERVED
-        return str(named) if named and self.config is None else f"vm-{self.vmid}"
+        nameless = self.config is not None or named == _BROADCAST_NAME[self.kind].format(self.vmid)
+        return f"vm-{self.vmid}" if nameless else str(named)
 
     @property
     def template(self) -> Any:
@@ -138,7 +142,7 @@ def synced_disks(guest: Guest) -> tuple[list[Disk], list[LeftOut]]:
             reason = f"{key} is a bind mount of a directory of the node, not a disk"
             left_out.append(LeftOut(key, reason, is_disk=False))
         elif disk.kind in ("disk", "passthrough"):
-            if disk.size is None:
+            if not disk.size:
                 left_out.append(LeftOut(key, f"{key} {_no_size(guest, disk)}", is_disk=True))
             elif disk.size > MAX_DISK_MIB:
                 reason = f"{key} has {disk.size} MiB; NetBox holds at most {MAX_DISK_MIB}"
@@ -150,6 +154,8 @@ def synced_disks(guest: Guest) -> tuple[list[Disk], list[LeftOut]]:
 
 def _no_size(guest: Guest, disk: Disk) -> str:
     """What is missing, and the way to get it into the configuration."""
+    if disk.size == 0:
+        return "has no limit (size 0), and NetBox needs a size; give the volume a quota to have it in NetBox"
     if disk.storage is None:
         return f"({disk.volume}) has no size in the configuration, which NetBox needs; add size=... to the entry"
     command = f"pct rescan --vmid {guest.vmid}" if guest.kind == "lxc" else f"qm disk rescan --vmid {guest.vmid}"

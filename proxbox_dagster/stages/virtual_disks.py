@@ -38,7 +38,7 @@ VIRTUAL_DISK = ModelSpec(
             limit=64,
             required=True,
         ),
-        FieldSpec("size", f"{_ENTRY}: size", "K, M, G, T or bytes to MiB, rounded up, at least 1", required=True),
+        FieldSpec("size", f"{_ENTRY}: size", "K, M, G, T or bytes to MiB, rounded up", required=True),
         FieldSpec(
             "description",
             _ENTRY,

@@ -26,7 +26,8 @@ class Disk:
 
     ``bus`` is the key without its number. ``volume`` is the volume's name in ``storage``; without a storage it is the
     path on the node, ``cdrom`` (the node's drive) or ``None`` (an empty drive). ``base`` is the template's volume
-    under a linked clone. ``size`` is in MiB, ``None`` when Proxmox does not say. ``options`` are the other properties.
+    under a linked clone. ``size`` is in MiB, ``None`` when Proxmox does not say, 0 for a container's volume without a
+    limit (``size=0T``). ``options`` are the other properties.
     """
 
     key: str

@@ -93,13 +93,13 @@ def vmid_in(text: Any) -> int | None:
 
 
 def size_to_mib(value: Any) -> int | ParseProblem:
-    """A size such as ``32G``, ``528K`` or ``4194304`` (bytes) in MiB, rounded up, at least 1."""
+    """A size such as ``32G``, ``528K`` or ``4194304`` (bytes) in MiB, rounded up; 0 is none (a subvolume's no limit)."""
     text = to_str(value)
     match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
         return ParseProblem.of(value, "no size such as 32G")
     bytes_ = Fraction(match[1]) * _UNITS[(match[2] or "").upper()]
-    return max(1, math.ceil(bytes_ / MIB))
+    return math.ceil(bytes_ / MIB)
 
 
 def properties(value: Any, default_key: str | None = None) -> dict[str, str] | ParseProblem:
