@@ -16,8 +16,9 @@ from proxbox_dagster.stages.stage import Stage
 
 _LOG = logging.getLogger(__name__)
 
-TASK_OVERLAP = 3600.0
-"""Seconds before the newest known task from which tasks are fetched again: clocks of nodes differ."""
+TASK_OVERLAP = 3 * 86_400.0
+"""Seconds before the newest known task from which tasks are fetched again. NetBox may lack some before it: a run
+narrowed to guests notes theirs alone, and a guest whose row could not be made gets it in a later run."""
 
 
 def beside(work: Callable[[], None], meanwhile: Callable[[], None]) -> None:
@@ -107,8 +108,9 @@ def _has_parents(state: NetBoxState, spec: ModelSpec, row: Row) -> bool:
 def task_cursor(rows: Iterable[Mapping[str, Any]], horizon: datetime) -> dict[str, int]:
     """By node, the epoch second from which tasks are to be fetched, given the rows of task history in NetBox.
 
-    That is an hour before the newest task, or the start of the oldest that had not ended. Tasks from beyond the
-    ``horizon`` do not count: a node whose clock was once in the future would have nothing to tell until then.
+    That is :data:`TASK_OVERLAP` before the newest task, or the start of the oldest that had not ended. Tasks from
+    beyond the ``horizon`` do not count: a node whose clock was once in the future would have nothing to tell until
+    then.
     """
     since: dict[str, float] = {}
     starts = [(row, datetime.fromisoformat(row["start_time"]).timestamp()) for row in rows]

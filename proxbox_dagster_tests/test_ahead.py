@@ -91,12 +91,12 @@ def test_tasks_are_fetched_from_the_newest_of_a_node_or_the_oldest_that_still_ru
     rows = [
         {"node": "pve1", "start_time": "2025-01-01T00:00:00Z", "end_time": "2025-01-01T00:10:00Z"},
         {"node": "pve1", "start_time": "2025-01-02T00:00:00Z", "end_time": "2025-01-02T00:10:00Z"},
-        {"node": "pve2", "start_time": "2025-01-01T00:00:00Z", "end_time": None},
+        {"node": "pve2", "start_time": "2024-12-20T00:00:00Z", "end_time": None},
         {"node": "pve2", "start_time": "2025-01-02T00:00:00Z", "end_time": "2025-01-02T00:10:00Z"},
     ]
-    second, first = 1735776000, 1735689600
+    second, long_ago = 1735776000, 1734652800
     horizon = datetime.fromtimestamp(second, UTC)
-    assert task_cursor(rows, horizon) == {"pve1": second - TASK_OVERLAP, "pve2": first}
+    assert task_cursor(rows, horizon) == {"pve1": second - TASK_OVERLAP, "pve2": long_ago}
     assert task_cursor([], horizon) == {}
     future = {"node": "pve1", "start_time": "2099-01-01T00:00:00Z", "end_time": None}
     alone = {**future, "node": "pve3"}

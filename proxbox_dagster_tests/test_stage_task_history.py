@@ -148,6 +148,15 @@ def test_the_order_of_tasks_makes_no_difference() -> None:
     assert told(of(*tasks).rows) == told(of(*reversed(tasks)).rows)
 
 
+def test_the_oldest_tasks_are_written_first() -> None:
+    """A run that is killed in between goes on from the newest that NetBox has."""
+    starts = [START + 500, START, START + 1000]
+    late = [task(start=start, upid=upid(start=start).replace("000A1B2C", f"{pid:08X}")) for pid, start in enumerate(starts)]
+    untold = task(start=START + 700, starttime=UNOBSERVED)
+    rows = of(*late, untold).rows
+    assert [row.values["start_time"] - START for row in rows] == [0, 500, 700, 1000]
+
+
 def test_history_is_never_removed() -> None:
     coverage = of(task()).coverage
     assert not coverage.everything

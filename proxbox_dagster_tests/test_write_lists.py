@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxbox_dagster.netbox.changes import Rules
 from proxbox_dagster.netbox.removal import RemovalRules
-from proxbox_dagster.netbox.spec import Desired
+from proxbox_dagster.netbox.spec import Desired, Row
 from proxbox_dagster.parallel import WORTH_PARTING, in_lists
 from proxbox_dagster_tests.support.core import Run, synced
-from proxbox_dagster_tests.support.core_specs import DISK, disk, machine, wanted
+from proxbox_dagster_tests.support.core_specs import DISK, TASK, disk, machine, wanted
 
 
 @given(st.integers(0, 700), st.integers(1, 100), st.integers(1, 8))
@@ -66,3 +70,25 @@ def test_the_disks_of_a_machine_are_made_resized_and_deleted_in_one_list() -> No
         assert len(lists) > 3
         machines = [{row.get("virtual_machine") or owners[row["id"]] for row in rows} for rows in lists]
         assert sum(map(len, machines)) == len(vmids), machines
+
+
+def test_history_is_written_one_list_after_the_other_in_its_order() -> None:
+    """Whatever moment a run is killed at, NetBox then has the oldest rows, without a hole."""
+    netbox = synced()
+    meeting, met, create = threading.Barrier(2), [], netbox.create
+
+    def send(path: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        try:
+            meeting.wait(0.02)
+            met.append(path)
+        except threading.BrokenBarrierError:
+            meeting.reset()
+        return create(path, rows)
+
+    netbox.create = send  # type: ignore[method-assign]
+    rows = [Row({"upid": f"{99 - day}", "start_time": f"2026-01-{day:02}T00:00:00Z"}, str(day)) for day in range(1, 25)]
+    Run(netbox, bulk_size=4, workers=3).write(wanted("task_history", *rows))
+    written = [row["start_time"] for row in netbox.all(TASK.path)]
+    assert written == sorted(written)
+    assert len(written) == len(rows)
+    assert met == []

@@ -180,8 +180,9 @@ class Writer:
 
     def _each(self, spec: ModelSpec, items: Sequence[Any], send: Callable[[list[Any]], None]) -> None:
         together = (lambda item: self._sum_of(spec, item)) if spec.summed_in else None
-        parts = in_lists(items, self._bulk, self._workers, together)
-        each(parts, send, self._workers, "netbox-write")
+        workers = 1 if spec.window else self._workers
+        parts = in_lists(items, self._bulk, workers, together)
+        each(parts, send, workers, "netbox-write")
 
     def _sum_of(self, spec: ModelSpec, item: Create | Update | Removal) -> Any:
         """The row whose sum NetBox makes anew when it writes this one."""

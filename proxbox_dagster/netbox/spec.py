@@ -173,7 +173,8 @@ class ModelSpec:
     narrow: tuple[str, str] | None = None
     """How a run narrowed to guests reads: (filter, index of the rows whose ids it takes; empty: the VMIDs)."""
     window: str | None = None
-    """A datetime field: rows older than the run's window are not read (they never change any more)."""
+    """A datetime field: rows older than the run's window are not read (they never change any more). Rows are written in
+    their order, one list after the other: where a run breaks off, what is missing is newer than all that is there."""
     primary_of: tuple[tuple[str, str], ...] = ()
     """(index, field) of rows that may point at a row of this class as their primary one: NetBox does not let it move
     to another parent before they let go of it."""

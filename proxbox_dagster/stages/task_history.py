@@ -138,7 +138,7 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
             tasks[row["upid"]] = row
     ended = _ends_of_earlier_guests(tasks.values())
     earlier = 0
-    for upid in sorted(tasks):
+    for upid in sorted(tasks, key=lambda upid: (_start(tasks[upid]), upid)):
         task = tasks[upid]
         vmid = vmid_in(task["id"])
         guest = by_vmid.get(vmid) if vmid is not None else None
@@ -156,6 +156,15 @@ def build(inputs: Inputs, context: StageContext) -> list[Desired]:
     if earlier:
         desired.notes.append(f"{earlier} tasks were of earlier guests whose VMIDs are in use again: they are left out")
     return [desired]
+
+
+def _start(task: Mapping[str, Any]) -> int:
+    """For the order in which tasks are written: the newest one that NetBox has tells that it has those before it."""
+    start = task["starttime"]
+    if isinstance(start, int):
+        return start
+    upid = parse_upid(task["upid"])
+    return 0 if isinstance(upid, ParseProblem) else upid.starttime
 
 
 def _ends_of_earlier_guests(tasks: Iterable[Mapping[str, Any]]) -> dict[int, int]:
