@@ -150,10 +150,11 @@ def test_the_order_of_tasks_makes_no_difference() -> None:
 
 def test_the_oldest_tasks_are_written_first() -> None:
     """A run that is killed in between goes on from the newest that NetBox has."""
-    starts = [START + 500, START, START + 1000]
-    late = [task(start=start, upid=upid(start=start).replace("000A1B2C", f"{pid:08X}")) for pid, start in enumerate(starts)]
-    untold = task(start=START + 700, starttime=UNOBSERVED)
-    rows = of(*late, untold).rows
+    tasks = [
+        task(start=start, upid=upid(start=start).replace("000A1B2C", f"{pid:08X}"))
+        for pid, start in enumerate((START + 500, START, START + 1000))
+    ]
+    rows = of(*tasks, task(start=START + 700, starttime=UNOBSERVED)).rows
     assert [row.values["start_time"] - START for row in rows] == [0, 500, 700, 1000]
 
 

@@ -70,7 +70,7 @@ class NotApplied(ProxmoxError):
 
 
 class NodeUnreachable(ProxmoxError):
-    """The node that answers could not reach the node that was asked for (status 595, 596), does not know it, or where it is."""
+    """The node that answers cannot reach the one that was asked for (595, 596), or does not know it, or where it is."""
 
     def __init__(self, message: str, *, node: str = "", host: str = "", path: str = "", status: int | None = None):
         super().__init__(message, host=host, path=path, status=status)

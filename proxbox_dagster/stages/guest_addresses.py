@@ -22,6 +22,7 @@ from proxbox_dagster.proxmox.parse.net import NetDevice
 from proxbox_dagster.proxmox.parse.problem import ParseProblem
 from proxbox_dagster.stages.guest_nics import Address, AddressRules, interfaces_of, nic_label
 from proxbox_dagster.stages.guests import Guest
+from proxbox_dagster.stages.network_specs import SHARED_REMEDY
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -246,7 +247,10 @@ def judge(claims: Iterable[Claim], nodes: Mapping[str, str]) -> tuple[list[Claim
         top = max(item.strength for item in items)
         best = [item for item in items if item.strength is top]
         if host in nodes:
-            reason = f"{host} is the address of {nodes[host]}; two machines with one address cannot be both in NetBox"
+            reason = (
+                f"{host} is the address of {nodes[host]}; two machines with one address cannot be both in NetBox; "
+                f"{SHARED_REMEDY}"
+            )
             refused += [Verdict(item, reason, item.strength > Strength.PRESUMED, True) for item in items]
         elif len(best) == 1:
             granted += best
@@ -263,7 +267,7 @@ def _conflict(host: str, items: list[Claim], best: list[Claim]) -> Iterator[Verd
         verb = "reports" if best[0].strength is Strength.REPORTED else "is configured with"
         reason = (
             f"address conflict: {others} {verb} {host} too; nothing is written until only one of them has it "
-            "(NetBox keeps what it has)"
+            f"(NetBox keeps what it has); {SHARED_REMEDY}"
         )
         yield Verdict(item, reason, item in best and item.strength > Strength.PRESUMED, True)
 

@@ -15,6 +15,9 @@ VM_INTERFACE = "virtualization.vminterface"
 INTERFACE_CHILDREN = (("ipam/fhrp-group-assignments", "interface_*"), ("vpn/tunnel-terminations", "termination_*"))
 """What people hang on interfaces of either kind; NetBox deletes it along."""
 
+SHARED_REMEDY = "where all of them really use it, leave its network out by the settings' addresses.ignore_networks"
+"""What to do about one address that several machines have on purpose: behind NAT, or a gateway on every node."""
+
 VLAN = ModelSpec(
     name="vlans",
     path="ipam/vlans",

@@ -12,7 +12,7 @@ from proxbox_dagster.stages import node_interfaces_specs as specs
 from proxbox_dagster.stages.common import device_ref, owned, site_under
 from proxbox_dagster.stages.devices_specs import DEVICE
 from proxbox_dagster.stages.guest_nics import AddressRules
-from proxbox_dagster.stages.network_specs import NODE_INTERFACE, address_ref, interface_ref, mac_ref
+from proxbox_dagster.stages.network_specs import NODE_INTERFACE, SHARED_REMEDY, address_ref, interface_ref, mac_ref
 from proxbox_dagster.stages.node_addresses import NodeAddress, addresses_of, primaries
 from proxbox_dagster.stages.node_topology import Topology, comment_of, mac_of, netbox_type, topology_of
 from proxbox_dagster.stages.stage import Inputs, Stage, StageContext
@@ -212,7 +212,10 @@ def _addresses(view: _View) -> tuple[Desired, dict[str, list[NodeAddress]]]:
         if len(nodes) > 1:
             for node in nodes:
                 others = ", ".join(name for name in nodes if name != node)
-                reason = f"address conflict: {others} has {host} too; nothing is written until only one of them has it"
+                reason = (
+                    f"address conflict: {others} has {host} too; nothing is written until only one of them has it; "
+                    f"{SHARED_REMEDY}"
+                )
                 desired.fail(f"{host} of {node}", reason, address_ref(context, host).key)
             continue
         first = items[0]

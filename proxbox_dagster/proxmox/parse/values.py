@@ -93,7 +93,7 @@ def vmid_in(text: Any) -> int | None:
 
 
 def size_to_mib(value: Any) -> int | ParseProblem:
-    """A size such as ``32G``, ``528K`` or ``4194304`` (bytes) in MiB, rounded up; 0 is none (a subvolume's no limit)."""
+    """A size such as ``32G``, ``528K`` or ``4194304`` (bytes) in MiB, rounded up; 0 for ``0T``, which is no limit."""
     text = to_str(value)
     match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
