@@ -232,6 +232,18 @@ def test_token_is_not_handed_to_where_a_redirect_leads() -> None:
     assert other.asked == []
 
 
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_password_is_not_handed_to_where_a_redirect_leads(status: int) -> None:
+    other = ScriptedServer(lambda *_: data({"ticket": "PVE:x", "CSRFPreventionToken": "y", "username": "sync@pve"}))
+    target = "/api2/json/access/ticket"
+    here = ScriptedServer(lambda *_: (status, "Moved", b"", {"Location": f"https://127.0.0.1:{other.port}{target}"}))
+    login = {"token_name": None, "token_value": None, "password": SecretStr(CANARY)}
+    with other, here, pytest.raises(NotProxmox, match="a redirect"):
+        ProxmoxClient(endpoint("127.0.0.1", here.port, False, **login)).get("/nodes")
+    assert here.asked == [target]
+    assert other.asked == []
+
+
 @pytest.mark.parametrize(
     ("body", "status", "expected"),
     [

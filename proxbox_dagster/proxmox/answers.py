@@ -173,7 +173,8 @@ def _tls(error: requests.exceptions.SSLError, host: str, path: str, verify: bool
 
 def _transport(error: requests.exceptions.RequestException, host: str, path: str) -> ProxmoxError:
     if isinstance(error, requests.exceptions.ReadTimeout):
-        return NoAnswer(f"Proxmox at {host} gave no answer to GET {path} in time.", host=host, path=path)
+        message = f"Proxmox at {host} gave no answer to GET {path} in time; the endpoint's 'timeout' may be raised."
+        return NoAnswer(message, host=host, path=path)
     cause = _innermost(error)
     refused = isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError) or any(
         isinstance(item, NewConnectionError | NameResolutionError | ConnectTimeoutError) for item in _chain(error)

@@ -33,6 +33,7 @@ from .errors import (
     ProxmoxError,
     Unreachable,
 )
+from .ticket import TicketAuth
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds to wait for a TCP connection; the endpoint's ``timeout`` is for the answer."""
@@ -195,22 +196,27 @@ class ProxmoxClient:
 
     def _connect(self, index: int) -> ProxmoxAPI:
         host, port = self.hosts[index]
-        secret: dict[str, Any] = {"password": self.credentials.password}
-        if self.credentials.token_name:
-            secret = {"token_name": self.credentials.token_name, "token_value": self.credentials.token_value}
+        who = self.credentials
+        how: dict[str, Any] = {
+            "verify_ssl": self.endpoint.verify_ssl,
+            "timeout": (min(CONNECT_TIMEOUT, self.endpoint.timeout), self.endpoint.timeout),
+            # Loopback is never asked through a proxy: "" overrides the environment's for the log-in (None would not),
+            # trust_env below for everything else.
+            "proxies": {"https": "", "http": ""} if _is_loopback(host) else None,
+        }
         api = ProxmoxAPI(
             f"[{host}]" if ":" in host else host,
             port=port,
-            user=self.credentials.user,
-            verify_ssl=self.endpoint.verify_ssl,
-            timeout=(min(CONNECT_TIMEOUT, self.endpoint.timeout), self.endpoint.timeout),
-            # Loopback is never asked through a proxy: "" overrides the environment's for the log-in (None would not),
-            # trust_env below for everything else.
-            proxies={"https": "", "http": ""} if _is_loopback(host) else None,
-            **secret,
+            user=who.user,
+            # Given a password, proxmoxer would log in by itself at once: see TicketAuth.
+            token_name=who.token_name or "",
+            token_value=who.token_value or "",
+            **how,
         )
         api._store["serializer"] = Serializer()
         session = api._store["session"]
+        if who.password is not None:
+            session.auth = TicketAuth(who.user, who.password, base_url=api._store["base_url"], **how)
         if _is_loopback(host):
             session.trust_env = False
         session.mount("https://", self._connections.adapter())
