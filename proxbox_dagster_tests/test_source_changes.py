@@ -76,6 +76,9 @@ def bond_the_bridge(cluster: Cluster) -> None:
 
 
 def test_what_appears(lab: Synced) -> None:
+    client = lab.client()
+    client.create("extras/tags", [{"name": "theirs", "slug": "of-people"}])
+    client.close()
     assert_exactly(
         lab,
         (
@@ -105,9 +108,10 @@ def test_what_appears(lab: Synced) -> None:
         ),
         (lambda cluster: cluster.add_task("pve1", "qmstart", 101), {made("vmtaskhistory", "db01 - QEMU 101 - Start")}),
         (
-            config(101, "tags", "db;fresh"),
+            config(101, "tags", "db;fresh;theirs"),
             {
                 made("tag", "fresh"),
+                made("tag", "theirs@small"),  # the name is taken by a tag of people's; its slug is another one
                 updated("virtualmachine", "db01", "tags"),
                 updated("proxboxvirtualmachinesyncstate", "db01 Proxbox sync state", "proxmox_tags"),
             },

@@ -325,7 +325,7 @@ class Writer:
         return [part[:middle], part[middle:]]
 
     def _renamed(self, spec: ModelSpec, item: Create | Update, reason: str, done: Applied) -> bool:
-        """True where a row got a value of its own in the field that clashed with another endpoint's row."""
+        """True where a row got a value of its own in the field that clashed with another row."""
         name = spec.clash_field
         if name is None or not any(word in reason.lower() for word in _CLASH):
             return False
@@ -338,8 +338,8 @@ class Writer:
         else:
             item.changes[name] = (before, value + mine)
         done.notes.append(
-            f"{item.row.label}: {name} is written as {value + mine}, because another endpoint has a row that NetBox "
-            f"allows only once ({reason})"
+            f"{item.row.label}: {name} is written as {value + mine}, because there is a row, of another endpoint or of "
+            f"people, that NetBox allows only once ({reason})"
         )
         return True
 

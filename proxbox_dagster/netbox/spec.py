@@ -182,8 +182,8 @@ class ModelSpec:
     """(field, other): a write that changes the field empties the other, which NetBox then fills anew, unless the row
     that the field leads to has the same: the site of a virtual machine that goes to a cluster or node elsewhere."""
     clash_field: str | None = None
-    """When NetBox refuses a new row because another endpoint holds its unique key, the writer appends
-    ``@<endpoint>`` to this field; the planner takes a value with that suffix for equal."""
+    """When NetBox refuses a new row because a row of another endpoint, or of people, holds its unique key, the writer
+    appends ``@<endpoint>`` to this field; the planner takes a value with that suffix for equal."""
     clash_remedy: str = "rename one of the two in Proxmox"
     """What to do where a row that this project made already holds a unique key of NetBox."""
     pages: bool = True

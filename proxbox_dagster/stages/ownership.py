@@ -29,7 +29,14 @@ GUEST_TAG_DESCRIPTION = "Proxmox tag, coloured as in {endpoint}"
 
 _TAG_FIELDS = (
     FieldSpec("slug", "the tag", "lower case, as NetBox's slugs are", limit=100, required=True),
-    FieldSpec("name", "the tag", limit=100, policy=Policy.CREATE_ONLY, required=True),
+    FieldSpec(
+        "name",
+        "the tag",
+        "with '@ENDPOINT' behind it where NetBox has a tag of that name under another slug",
+        Policy.CREATE_ONLY,
+        limit=100,
+        required=True,
+    ),
     FieldSpec("color", "/cluster/options tag-style, else the colour that Proxmox's UI derives from the name", limit=6),
     FieldSpec("description", "—", "names the endpoint that made the tag", Policy.CREATE_ONLY, limit=200),
 )
@@ -44,6 +51,7 @@ TAG = ModelSpec(
     shared_mark=("description", GUEST_TAG_DESCRIPTION),
     unique=(UniqueKey(("slug",), "slug"),),
     removal="ignore",
+    clash_field="name",  # a person's tag of the same name under another slug is theirs; guests need one of this slug
 )
 """Tags of guests: one that people or another endpoint made is used and never changed."""
 
