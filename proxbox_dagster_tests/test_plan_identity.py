@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.changes import Rules
 from proxbox_dagster.netbox.errors import NetBoxUnreachable
 from proxbox_dagster.netbox.removal import RemovalRules
@@ -187,6 +188,24 @@ def test_a_guest_that_was_not_proved_gone_or_has_a_persons_name_keeps_it() -> No
     run = later(netbox, wanted("virtual_machines", machine(151, "shop"), whole=True))
     assert run.counts("virtual_machines") == {"seen": 1, "failed": 1, "marked": 1}
     assert netbox.one(VMS, id=row_id)["name"] == "shop"
+
+
+@pytest.mark.parametrize("first", ["not observed", "hidden"])
+def test_the_second_of_two_namesakes_keeps_its_name_while_that_of_the_first_is_not_told(first: str) -> None:
+    """Its node is off, or the token may not see it: nothing says any more that the name is taken."""
+    netbox = synced(wanted("virtual_machines", machine(100, "web"), machine(105, "web (2)")))
+    rows = [machine(105, "web", memory=4096)]
+    if first == "not observed":
+        rows.append(machine(100, UNOBSERVED))
+    run = again(netbox, wanted("virtual_machines", *rows))
+    assert run.counts("virtual_machines") == {"seen": len(rows), "updated": 1, **({"unchanged": 1} if rows[1:] else {})}
+    assert netbox.one(VMS, name="web (2)")["memory"] == 4096
+    assert "web stays web (2): web is still virtual_machines" in run.reports["virtual_machines"].notes[0]
+    before = netbox.changes
+    again(netbox, wanted("virtual_machines", *rows))
+    assert netbox.changes == before
+    again(netbox, wanted("virtual_machines", machine(100, "shop"), machine(105, "web")))
+    assert {row["name"] for row in netbox.all(VMS)} == {"shop", "web"}, "ours still, to be renamed"
 
 
 @pytest.mark.parametrize("trouble", ["released", "two-guests", "two-rows"])

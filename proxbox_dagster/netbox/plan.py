@@ -223,17 +223,34 @@ class _Planner:
         self.state.release(self.spec, found)
 
     def _free_names(self) -> None:
-        """Rows that get a name which a row whose object is gone still holds: it gives way to them too."""
+        """Rows that get a name which another row of ours still holds: that one gives way if its object is gone.
+
+        Else they keep their name, and get everything else: the holder's name may not have been observed, so that
+        nobody knew that it is taken, and NetBox would refuse the whole row.
+        """
         name = self.spec.gives_way
         wanted = [item for item in self.made.updates if name in item.changes] if name else []
         if not wanted or name is None:
             return
         holders = {self.identities.held_key(row): row for row in self.state.rows(self.spec)}
+        renamed = {item.row_id for item in wanted}
         for item in wanted:
             own = self.state.row(self.spec, item.row_id)
             rival = holders.get(self.identities.held_key(own, item.changes[name][1])) if own else None
-            if rival is not None and rival["id"] != item.row_id and rival["id"] not in self.made.present:
-                self._give_way(item.row, rival)
+            if own is None or rival is None or rival["id"] in renamed:
+                continue
+            if rival["id"] in self.made.present or not self._give_way(item.row, rival):
+                self._keep_name(name, item, own, rival)
+
+    def _keep_name(self, name: str, item: Update, own: dict[str, Any], rival: dict[str, Any]) -> None:
+        old, new = item.changes.pop(name)
+        self.made.notes.append(f"{item.row.label} stays {old}: {new} is still {self.spec.name} {rival['id']} in NetBox")
+        if item.memory is not None:
+            last = {key: value for key, value in memory_of(own).items() if key == name}
+            item.memory = {**{key: value for key, value in item.memory.items() if key != name}, **last}
+        if not item.changes:
+            self.made.updates.remove(item)
+            self.made.unchanged.append(item.row_id)
 
     def _give_way(self, row: Row, rival: dict[str, Any]) -> bool:
         """True where a row whose object is gone gives up its name for ``row``."""
