@@ -154,6 +154,21 @@ def test_11_offline_node(simulator: ProxmoxSimulator, session: ProxmoxSession) -
     assert not any("/nodes/pve3/" in path for path in simulator.requests)
 
 
+def test_11_a_node_that_broadcasts_nothing_is_no_missing_privilege(
+    simulator: ProxmoxSimulator, session: ProxmoxSession
+) -> None:
+    """It answers, but its pvestatd is silent: the others know neither its size nor the names of its guests."""
+    simulator.cluster.nodes["pve3"].broadcasting = False
+    read = session.fetched("nodes")
+    assert gaps(read) == {("node", "pve3")}
+    assert gaps(read, GapKind.OFFLINE) == {("node", "pve3")}
+    row = next(row for row in read.rows if row["node"] == "pve3")
+    assert (row["maxmem"], row["version"]) == (UNOBSERVED, "9.1.4")
+    names = {row["name"] for row in session.fetched("guests").rows if row["node"] == "pve3"}
+    assert names == {UNOBSERVED}
+    assert guests(session.fetched("guest_configs")) >= ON_PVE3
+
+
 def test_11_backups_of_an_offline_node(simulator: ProxmoxSimulator, session: ProxmoxSession) -> None:
     simulator.cluster.storages["local"].content = ["iso", "backup"]
     simulator.cluster.node_offline("pve1")

@@ -57,8 +57,14 @@ def _add_node(out: Rows, entry: dict[str, Any], version: Any) -> None:
         if isinstance(version, ProxmoxError):
             out.gaps.append(failed_gap(("node", name), version))
     if version is not None and "maxmem" in fixed:
-        reason = f"the size of node {name} is not shown: the token lacks Sys.Audit on /nodes/{name}"
-        out.gap(("node", name), GapKind.PERMISSION, reason)
+        if entry.get("status") == "online":
+            reason = f"the size of node {name} is not shown: the token lacks Sys.Audit on /nodes/{name}"
+            out.gap(("node", name), GapKind.PERMISSION, reason)
+        else:
+            reason = (
+                f"node {name} has told the cluster nothing of itself for minutes (its pvestatd): its size is not shown"
+            )
+            out.gap(("node", name), GapKind.OFFLINE, reason)
     out.add([entry], node_place, ALL, **fixed)
 
 
