@@ -63,6 +63,25 @@ def test_sizes_are_in_netbox_units() -> None:
     assert (values["vcpus"], values["memory"], values["disk"]) == (0.5, 1536, 33 * 1024 + 1)
 
 
+def test_what_cannot_be_read_is_left_alone() -> None:
+    garbage: dict[str, Any] = {
+        "onboot": "maybe",
+        "smbios1": "uuid=?",
+        "tags": {"a": 1},
+        "unprivileged": "?",
+        "cpu": "a,b",
+    }
+    made = of(guest(100), config(100, **garbage))
+    values, state = machine(made), one(made["vm_sync_states"])
+    assert {values[name] for name in ("start_on_boot", "serial", "tags")} == {UNOBSERVED}
+    names = ("start_at_boot", "unprivileged_container", "cpu_type", "tags")
+    assert {state[f"proxmox_{name}"] for name in names} == {UNOBSERVED}
+    bare = of(guest(100), config(100))
+    values, state = machine(bare), one(bare["vm_sync_states"])
+    assert (values["start_on_boot"], values["serial"]) == ("off", None)
+    assert [state[f"proxmox_{name}"] for name in names] == [False, False, None, None]
+
+
 def test_the_note_is_taken_as_proxmox_answers_it() -> None:
     """Proxmox decodes what its file encodes: a percent sign in the answer is one that somebody typed."""
     one_line = machine(of(guest(100), config(100, description="100%25 ümlaut: http://x/?q=a%20b\n")))

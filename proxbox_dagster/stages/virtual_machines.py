@@ -73,12 +73,12 @@ def all_named(inputs: Inputs, context: StageContext) -> list[tuple[int, str, str
 
 
 def guest_tags(guest: Guest) -> tuple[Tag, ...] | None:
-    """The guest's tags; ``None`` when they were not observed."""
+    """The guest's tags; ``None`` when they were not observed, or cannot be read."""
     value = guest.config.get("tags") if guest.config is not None else guest.row.get("tags", UNOBSERVED)
     if value is UNOBSERVED or (guest.config is None and value is None):
         return None
     parsed = parse_tags(value)
-    return () if isinstance(parsed, ParseProblem) else parsed
+    return None if isinstance(parsed, ParseProblem) else parsed
 
 
 def _tags(inputs: Inputs, context: StageContext, found: list[Guest]) -> Desired:
@@ -220,14 +220,21 @@ def _from_config(guest: Guest) -> dict[str, Any]:
     platform = _platform_of(guest)
     size = sum(disk.size or 0 for disk in synced_disks(guest)[0])
     uuid = parse_smbios_uuid(config.get("smbios1"))
+    on_boot = _flag(config, "onboot")
     return {
-        "start_on_boot": "on" if to_bool(config.get("onboot")) is True else "off",
+        "start_on_boot": on_boot if on_boot is UNOBSERVED else "on" if on_boot else "off",
         "platform": Ref("platforms", (slug_of(platform),)) if platform else None,
         "disk": min(size, MAX_DISK_MIB) or None,
-        "serial": uuid.upper() if isinstance(uuid, str) else None,
+        "serial": UNOBSERVED if isinstance(uuid, ParseProblem) else uuid and uuid.upper(),
         "description": first,
         "comments": note,
     }
+
+
+def _flag(config: Mapping[str, Any], name: str) -> Any:
+    """A switch of the configuration, which is off without it; not observed when it cannot be read."""
+    value = to_bool(config.get(name))
+    return UNOBSERVED if isinstance(value, ParseProblem) else value is True
 
 
 def note_of(description: Any) -> tuple[str | None, str | None]:
@@ -270,13 +277,13 @@ def _sync_config(guest: Guest, config: Mapping[str, Any]) -> dict[str, Any]:
     cpu = properties(config.get("cpu"), default_key="cputype") if config.get("cpu") else {}
     tags = guest_tags(guest)
     return {
-        "proxmox_start_at_boot": to_bool(config.get("onboot")) is True,
-        "proxmox_unprivileged_container": to_bool(config.get("unprivileged")) is True,
+        "proxmox_start_at_boot": _flag(config, "onboot"),
+        "proxmox_unprivileged_container": _flag(config, "unprivileged"),
         "proxmox_qemu_agent": agent_enabled(config),
         "proxmox_search_domain": config.get("searchdomain"),
         "proxmox_os": config.get("ostype"),
-        "proxmox_cpu_type": cpu.get("cputype") if isinstance(cpu, dict) else None,
-        "proxmox_tags": ";".join(tag.name for tag in tags) if tags else None,
+        "proxmox_cpu_type": cpu.get("cputype") if isinstance(cpu, dict) else UNOBSERVED,
+        "proxmox_tags": UNOBSERVED if tags is None else ";".join(tag.name for tag in tags) or None,
     }
 
 
