@@ -150,8 +150,7 @@ class ProxmoxSession:
             self._silences[node] += 1
             if self._silences[node] >= _SILENCES and node not in self._lost_nodes:
                 message = f"node {node} does not answer any more ({error}); its data is not observed."
-                place = {"host": error.host, "path": error.path}
-                self._lost_nodes[node] = NodeUnreachable(message, node=node, **place)
+                self._lost_nodes[node] = NodeUnreachable(message, node=node, host=error.host, path=error.path)
 
     def once(self, key: str, compute: Callable[[], Answer]) -> Answer:
         """The result of ``compute``, computed once in this session."""

@@ -13,6 +13,8 @@ from proxmoxer.core import AuthenticationError
 class TicketAuth(ProxmoxHTTPAuth):
     """Proxmoxer's, but for redirects: that one would hand the password to wherever they lead."""
 
+    pve_auth_ticket: str
+
     def _get_new_tokens(self, password: str | None = None, otp: Any = None, otptype: Any = None) -> None:
         """A ticket for the password, or for the ticket there is.
 
