@@ -8,7 +8,7 @@ import dagster as dg
 
 from proxbox_dagster import stages
 from proxbox_dagster.automation import changed_at_the_source, observed_version
-from proxbox_dagster.checks import ADDRESSED, addresses_check, check_results, check_specs
+from proxbox_dagster.checks import ADDRESSED, addresses_check, check_results, check_specs, of_endpoint
 from proxbox_dagster.code_version import code_version
 from proxbox_dagster.facts import Fetched
 from proxbox_dagster.failures import NOT_STARTED, one_endpoint, spoken
@@ -216,9 +216,10 @@ def stage_assets(
             report = run.reports[item.name]
             failed += [report] if report.failed else []
             braked += [report.braked] if report.braked else []
-            yield from check_results(item, report, run.audit(item))
+            results = list(check_results(item, report, run.audit(item)))
             if item.name == ADDRESSED:
-                yield addresses_check(inputs, desired.get(item.name, Desired(item)))
+                results.append(addresses_check(inputs, desired.get(item.name, Desired(item))))
+            yield from (of_endpoint(result, context.partition_key) for result in results)
         if braked:
             raise dg.Failure(" ".join(braked), allow_retries=False)
         if failed and not _has_summary(context):

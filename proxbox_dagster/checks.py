@@ -79,6 +79,11 @@ def check_results(item: ObjectClass, report: ClassReport, audit: Audit) -> Itera
         yield references_check(item, audit.orphans, report.unresolved)
 
 
+def of_endpoint(result: dg.AssetCheckResult, endpoint: str) -> dg.AssetCheckResult:
+    """The result as it is shown: Dagster keeps one for all partitions of an asset, the newest."""
+    return result._replace(description=f"endpoint {endpoint}", metadata={"endpoint": endpoint, **result.metadata})
+
+
 def accounted_check(report: ClassReport, held: int | None = None) -> dg.AssetCheckResult:
     """Red where an object failed, is in no outcome, or arrived and is not there; ``held`` are the rows in NetBox."""
     metadata: dict[str, Any] = dict(report.counts())

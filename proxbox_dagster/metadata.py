@@ -157,14 +157,19 @@ def _object(change: Change, netbox_url: str) -> Raw:
 
 def reasons_table(skips: Sequence[Skip]) -> str:
     """Objects that did not arrive, by reason: many with one reason are one line."""
+    rows = [(count, names, whole(reason)) for count, names, reason in grouped_skips(skips)]
+    return table(("count", "objects", "reason"), rows)
+
+
+def grouped_skips(skips: Sequence[Skip]) -> list[tuple[int, str, str]]:
+    """(count, objects, reason) of what did not arrive, what most share first."""
     groups: dict[str, list[Skip]] = {}
     for skip in skips:
         groups.setdefault(_likeness(skip.reason, skip.label), []).append(skip)
-    rows = [
-        (len(items), _some([item.label for item in items]), whole(items[0].reason if len(items) == 1 else reason))
+    return [
+        (len(items), _some([item.label for item in items]), items[0].reason if len(items) == 1 else reason)
         for reason, items in sorted(groups.items(), key=lambda group: -len(group[1]))
     ]
-    return table(("count", "objects", "reason"), rows)
 
 
 def gaps_table(gaps: Iterable[Gap]) -> str:

@@ -5,15 +5,17 @@ from typing import Any
 
 import dagster as dg
 
+from proxbox_dagster.checks import ACCOUNTED
 from proxbox_dagster.failures import NOT_STARTED, words_of
 from proxbox_dagster.keys import PARTITION_TAG, SUMMARY_KEY, SUMMARY_STEP, class_key
 from proxbox_dagster.metadata import MAX_TEXT, counts_of
-from proxbox_dagster.summary_page import ClassLine, RunStory, page
+from proxbox_dagster.summary_page import ClassLine, Doubt, RunStory, page
 
 _TOLD = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_OBSERVATION,
     dg.DagsterEventType.STEP_FAILURE,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
 }
 
 
@@ -30,8 +32,14 @@ def story_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunStory:
             story.dry_run = story.dry_run or "dry_run" in materialization.metadata
         elif observation and "requests" in observation.metadata:
             story.proxmox_requests = (story.proxmox_requests or 0) + int(_value(observation.metadata, "requests", 0))
+        elif event and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                story.doubts.append(Doubt(check.asset_key.path[-1], check.check_name, str(check.severity.value)))
         elif event and event.is_step_failure and entry.step_key != SUMMARY_STEP:
             _note_failure(story, entry.step_key, event.step_failure_data)
+    failed = {line.object_class for line in story.lines if line.failures}  # told with their reasons
+    story.doubts = [item for item in story.doubts if item.check != ACCOUNTED or item.object_class not in failed]
     return story
 
 

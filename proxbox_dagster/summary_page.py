@@ -33,6 +33,15 @@ class ClassLine:
     netbox_requests: int = 0
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """A check of an object class that is not green; ``severity`` is Dagster's word."""
+
+    object_class: str
+    check: str
+    severity: str
+
+
 @dataclass
 class RunStory:
     """One run over one endpoint, as far as it came."""
@@ -46,6 +55,7 @@ class RunStory:
     """Step to the reason why it failed."""
     not_started: list[str] = field(default_factory=list)
     proxmox_requests: int | None = None
+    doubts: list[Doubt] = field(default_factory=list)
 
     @property
     def total(self) -> dict[str, int]:
@@ -164,6 +174,11 @@ def _attention(story: RunStory) -> list[str]:
         (stage, f"all {len(names)}" if 1 < len(names) == classes[stage] else ", ".join(names), whole(text))
         for (stage, text), names in said.items()
     ]
+    stages = {line.object_class: line.stage for line in story.lines}
+    rows += [
+        (stages.get(item.object_class, ""), item.object_class, f"{item.severity} of its check {item.check}")
+        for item in story.doubts
+    ]
     return [table(("stage", "object class", "what"), rows)] if rows else []
 
 
@@ -187,6 +202,8 @@ def next_steps(story: RunStory) -> list[str]:
             "Fields changed by hand stay until NetBox and Proxmox agree again. For good: "
             "`fields: {CLASS: {FIELD: create_only}}` leaves a field to people, `always` gives it to Proxmox."
         )
+    if story.doubts:
+        steps.append("Read the checks that are not green, under *Checks* of their object classes.")
     missing = sum(line.still_missing for line in story.lines)
     if missing:
         steps.append(

@@ -205,7 +205,10 @@ def _sync_one(
 def _told(order: Order, run_id: str, ok: bool, reports: dict[str, ClassReport], errors: list[str]) -> dict[str, Any]:
     lines = [report.line() for report in reports.values()]
     warnings = [f"{report.object_class}: {line}" for report in reports.values() for line in report.warnings]
-    told = {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings}
+    skips = [
+        f"{report.object_class}: {item.label}: {item.reason}" for report in reports.values() for item in report.skips
+    ]
+    told = {"ok": ok, "run_id": run_id, "stages": lines, "errors": errors, "warnings": warnings, "skips": skips}
     changes = [change for report in reports.values() for change in report.change_lines()]
     return {**told, "changes": changes} if order.changes else told
 

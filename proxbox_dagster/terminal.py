@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from proxbox_dagster.metadata import grouped_gaps, result_line
+from proxbox_dagster.metadata import grouped_gaps, grouped_skips, result_line
 from proxbox_dagster.progress import Progress as Step
 from proxbox_dagster.report import COUNTS, Change, ClassReport, is_telling
 from proxbox_dagster.stages import STAGES
@@ -92,6 +92,7 @@ class Terminal:
         if self._show_changes:
             self._changes()
         self._counts(name)
+        self._skips()
         self._warnings()
         self._errors(result["errors"])
         self._verdict(name, result)
@@ -148,6 +149,18 @@ class Terminal:
                 self._say(f"      {item.field:<{width}}  {item.before} → {item.after}")
 
     # -- what to look at ----------------------------------------------------------------------------------------
+
+    def _skips(self) -> None:
+        """Why what was skipped was: who has no Dagster beside it reads it nowhere else."""
+        lines = [
+            f"{report.object_class}: {count} skipped ({names}): {reason}"
+            for report in self._reports
+            for count, names, reason in grouped_skips(report.skips)
+        ]
+        for line in lines[:MAX_REASONS]:
+            self._say(f"· {line}")
+        if len(lines) > MAX_REASONS:
+            self._say(f"· … and {len(lines) - MAX_REASONS} more reasons")
 
     def _warnings(self) -> None:
         lines = [f"{report.object_class}: {line}" for report in self._reports for line in report.warnings]

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from proxbox_dagster.assembly import build_definitions
+from proxbox_dagster.audit import Audit
 from proxbox_dagster.chart import BARS, COLOURS, LABELS, LEAST, Bar, chart
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import SUMMARY_KEY
@@ -164,6 +165,27 @@ def test_a_whole_run_has_a_line_for_each_class(world: FakeWorld) -> None:
         assert "✓" in metadata["summary"].value
         written = {item.asset_key.path[-1] for item in result.get_asset_materialization_events()}
         assert written == {item.name for item in object_classes()} | {"run_summary"}
+
+
+def test_a_check_that_is_not_green_is_told_where_the_endpoints_run_is(
+    world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own page shows the endpoint that was synced last; and no run fails for it."""
+    doubles = {("ams1", "lxc", 200, "now"): [7, 8]}
+    audited = FakeRun.audit
+    monkeypatch.setattr(
+        FakeRun, "audit", lambda run, item: Audit(doubles) if item.name == "snapshots" else audited(run, item)
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run_job(instance)
+        assert result.success
+        [event] = [item for item in result.get_asset_materialization_events() if item.asset_key == SUMMARY_KEY]
+        text = str(event.materialization.metadata["summary"].value)
+        red = [item for item in result.get_asset_check_evaluations() if not item.passed]
+    assert "| snapshots | snapshots | ERROR of its check one_row_per_identity |" in section(text, "Look at this")
+    assert "checks that are not green" in section(text, "What to do next")
+    assert "all is well" not in text
+    assert [(item.description, item.metadata["endpoint"].value) for item in red] == [("endpoint ams1", "ams1")]
 
 
 def test_a_run_that_breaks_leaves_its_summary_too(world: FakeWorld) -> None:

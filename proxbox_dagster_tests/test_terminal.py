@@ -10,6 +10,7 @@ from rich.console import Console
 
 from proxbox_dagster.facts import Gap, GapKind
 from proxbox_dagster.netbox.changes import Conflict
+from proxbox_dagster.netbox.spec import Skip
 from proxbox_dagster.progress import Progress
 from proxbox_dagster.report import Change, ClassReport
 from proxbox_dagster.terminal import MAX_OBJECTS, Terminal
@@ -87,6 +88,16 @@ def test_no_heading_of_the_counts_is_cut(width: int) -> None:
 def test_a_run_that_changes_nothing_is_a_line() -> None:
     quiet = [ClassReport("devices", "devices", dry_run=False, seen=3, unchanged=3)]
     assert told(quiet).strip() == "✓ ams1: nothing changed: 3 unchanged (run r-1)"
+
+
+def test_what_was_skipped_is_told_with_its_reason() -> None:
+    off = [Skip(f"vm{n} (qemu/{n})", f"no address is known: qemu/{n} is not running") for n in range(100, 105)]
+    found = [ClassReport("s", "vm_addresses", dry_run=False, planned_seen=5, skips=off)]
+    lines = told(found).splitlines()
+    assert (
+        "· vm_addresses: 5 skipped (vm100 (qemu/100), vm101 (qemu/101), vm102 (qemu/102) and 2 more): "
+        "no address is known: … is not running"
+    ) in lines
 
 
 def test_errors_stand_whole_and_unwrapped() -> None:
