@@ -21,6 +21,7 @@ from proxbox_dagster.run import EndpointRun
 from proxbox_dagster.snapshot_files import Snapshots
 from proxbox_dagster.stages.mapping_doc import anchor, heading
 from proxbox_dagster.stages.stage import Stage
+from proxbox_dagster.summary import steps_of
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,4 @@ def _has_summary(context: dg.AssetExecutionContext) -> bool:
 
 def _steps(context: dg.AssetExecutionContext) -> frozenset[str]:
     """The names of all steps of this run."""
-    snapshot_id = context.run.execution_plan_snapshot_id
-    if snapshot_id is None:
-        return frozenset()
-    return frozenset(context.instance.get_execution_plan_snapshot(snapshot_id).step_keys_to_execute)
+    return steps_of(context.instance, context.run)

@@ -81,7 +81,8 @@ def check_results(item: ObjectClass, report: ClassReport, audit: Audit) -> Itera
 
 def of_endpoint(result: dg.AssetCheckResult, endpoint: str) -> dg.AssetCheckResult:
     """The result as it is shown: Dagster keeps one for all partitions of an asset, the newest."""
-    return result._replace(description=f"endpoint {endpoint}", metadata={"endpoint": endpoint, **result.metadata})
+    metadata: dict[str, Any] = {"endpoint": endpoint, **result.metadata}
+    return result._replace(description=f"endpoint {endpoint}", metadata=metadata)
 
 
 def accounted_check(report: ClassReport, held: int | None = None) -> dg.AssetCheckResult:

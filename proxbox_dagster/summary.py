@@ -20,27 +20,58 @@ _TOLD = {
 
 
 def story_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunStory:
-    """What the run has recorded until now, in the order in which it happened."""
+    """What the run has recorded until now, in the order in which it happened.
+
+    Of a run that goes on where another one failed, that one's finished stages are a part: what failed in them has not
+    arrived, and they are not repeated.
+    """
     story = RunStory(run.job_name, run.tags.get(PARTITION_TAG, ""), run.run_id)
-    for entry in _entries(instance, run.run_id):
-        event = entry.dagster_event
-        observation = entry.asset_observation
-        materialization = entry.asset_materialization
-        if materialization and materialization.asset_key.path[0] == "netbox":
-            line = _class_line(entry.step_key, materialization.asset_key.path[-1], materialization.metadata)
-            story.lines.append(line)
-            story.dry_run = story.dry_run or "dry_run" in materialization.metadata
-        elif observation and "requests" in observation.metadata:
-            story.proxmox_requests = (story.proxmox_requests or 0) + int(_value(observation.metadata, "requests", 0))
-        elif event and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            check = event.asset_check_evaluation_data
-            if not check.passed:
-                story.doubts.append(Doubt(check.asset_key.path[-1], check.check_name, str(check.severity.value)))
-        elif event and event.is_step_failure and entry.step_key != SUMMARY_STEP:
-            _note_failure(story, entry.step_key, event.step_failure_data)
+    for item, later in _with_those_before(instance, run):
+        for entry in _entries(instance, item.run_id):
+            if entry.step_key not in later:
+                _note(story, entry)
     failed = {line.object_class for line in story.lines if line.failures}  # told with their reasons
     story.doubts = [item for item in story.doubts if item.check != ACCOUNTED or item.object_class not in failed]
     return story
+
+
+def _with_those_before(
+    instance: dg.DagsterInstance, run: dg.DagsterRun
+) -> Iterator[tuple[dg.DagsterRun, frozenset[str]]]:
+    """The run and those that it was re-executed from, the oldest first; each with the steps that were done again."""
+    found: list[tuple[dg.DagsterRun, frozenset[str]]] = []
+    later: frozenset[str] = frozenset()
+    item: dg.DagsterRun | None = run
+    while item is not None:
+        found.append((item, later))
+        later |= steps_of(instance, item)
+        item = instance.get_run_by_id(item.parent_run_id) if item.parent_run_id else None
+    return reversed(found)
+
+
+def _note(story: RunStory, entry: Any) -> None:
+    event = entry.dagster_event
+    observation = entry.asset_observation
+    materialization = entry.asset_materialization
+    if materialization and materialization.asset_key.path[0] == "netbox":
+        line = _class_line(entry.step_key, materialization.asset_key.path[-1], materialization.metadata)
+        story.lines.append(line)
+        story.dry_run = story.dry_run or "dry_run" in materialization.metadata
+    elif observation and "requests" in observation.metadata:
+        story.proxmox_requests = (story.proxmox_requests or 0) + int(_value(observation.metadata, "requests", 0))
+    elif event and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        check = event.asset_check_evaluation_data
+        if not check.passed:
+            story.doubts.append(Doubt(check.asset_key.path[-1], check.check_name, str(check.severity.value)))
+    elif event and event.is_step_failure and entry.step_key != SUMMARY_STEP:
+        _note_failure(story, entry.step_key, event.step_failure_data)
+
+
+def steps_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> frozenset[str]:
+    """The names of all steps that a run is to do."""
+    if run.execution_plan_snapshot_id is None:
+        return frozenset()
+    return frozenset(instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).step_keys_to_execute)
 
 
 def _entries(instance: dg.DagsterInstance, run_id: str) -> Iterator[Any]:
@@ -142,6 +173,12 @@ def run_summary_asset(
     )
     def run_summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         story = story_of(context.instance, context.run)
+        if not story.lines:
+            raise dg.Failure(
+                "this run has no stage, so nothing was synced: run full_update, or materialize the object classes "
+                "that it is to be about together with it",
+                allow_retries=False,
+            )
         metadata = summary_metadata(story)
         if not story.ok:
             context.log_event(dg.AssetObservation(SUMMARY_KEY, partition=context.partition_key, metadata=metadata))

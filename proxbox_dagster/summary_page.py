@@ -176,7 +176,7 @@ def _attention(story: RunStory) -> list[str]:
     ]
     stages = {line.object_class: line.stage for line in story.lines}
     rows += [
-        (stages.get(item.object_class, ""), item.object_class, f"{item.severity} of its check {item.check}")
+        (stages.get(item.object_class, ""), item.object_class, whole(f"{item.severity} of its check {item.check}"))
         for item in story.doubts
     ]
     return [table(("stage", "object class", "what"), rows)] if rows else []
@@ -196,7 +196,10 @@ def next_steps(story: RunStory) -> list[str]:
             f"`proxbox-dagster sync --endpoint {story.endpoint} --override-brake`, once."
         )
     if story.total["failed"]:
-        steps.append("Mend the failed objects (the reasons are above); the next run takes them along.")
+        steps.append(
+            "Mend the failed objects (the reasons are above) and start a new run. *Re-execute from failure* repeats no "
+            "stage that has ended, and so none of these."
+        )
     if any(line.conflicts for line in story.lines):
         steps.append(
             "Fields changed by hand stay until NetBox and Proxmox agree again. For good: "

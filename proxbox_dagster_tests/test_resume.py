@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE
+from proxbox_dagster.keys import SUMMARY_KEY
+from proxbox_dagster.netbox.spec import Outcome, Skip
+from proxbox_dagster.report import ClassReport
 from proxbox_dagster.stages import STAGES
-from proxbox_dagster_tests.support.fake_run import FakeWorld
+from proxbox_dagster_tests.support.fake_run import FakeRun, FakeWorld
 from proxbox_dagster_tests.support.graph import two_endpoints
 
 pytestmark = pytest.mark.real
@@ -115,6 +119,39 @@ def test_a_source_that_cannot_be_read_ends_the_run_or_only_the_stages_that_need_
         assert second.success
         again = ["replications"] if mode == "continue" else ["read_proxmox", *NAMES]
         assert done(second) == [*again, "run_summary"]
+
+
+def test_re_executed_from_failure_a_run_with_failed_objects_stays_red(
+    instance: dg.DagsterInstance, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the summary is done again, and it would find that nothing at all had failed."""
+    write = FakeRun.write
+
+    def failing(self: FakeRun, stage: str, desired: Any) -> ClassReport:
+        report = write(self, stage, desired)
+        if report.object_class == "devices":
+            report.seen = 1
+            report.failures.append(Skip("pve1", "name is taken", Outcome.FAILED))
+        return report
+
+    monkeypatch.setattr(FakeRun, "write", failing)
+    with run(instance) as result:
+        assert done(result) == ["read_proxmox", *NAMES]
+    for _ in range(2):
+        with run(instance, dg.ReexecutionOptions.from_failure(result.run_id, instance)) as result:
+            assert not result.success
+            assert done(result) == []
+            [event] = [event for event in result.all_events if event.is_step_failure]
+            failure = event.step_failure_data.user_failure_data
+            assert failure.description.startswith("1 object failed: devices (1)")
+            assert "*Re-execute from failure* repeats no stage" in failure.metadata["summary"].value
+
+
+def test_a_run_without_a_stage_is_not_green(world: FakeWorld) -> None:
+    job = build_definitions(world.settings).resolve_job_def(FULL_UPDATE)
+    result = job.execute_in_process(partition_key="ams1", asset_selection=[SUMMARY_KEY], raise_on_error=False)
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    assert event.step_failure_data.user_failure_data.description.startswith("this run has no stage, so nothing was")
 
 
 @pytest.mark.parametrize("selection", [None, "sync_storage"], ids=["with its observation", "a stage alone"])

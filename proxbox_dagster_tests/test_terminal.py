@@ -92,7 +92,7 @@ def test_a_run_that_changes_nothing_is_a_line() -> None:
 
 def test_what_was_skipped_is_told_with_its_reason() -> None:
     off = [Skip(f"vm{n} (qemu/{n})", f"no address is known: qemu/{n} is not running") for n in range(100, 105)]
-    found = [ClassReport("s", "vm_addresses", dry_run=False, planned_seen=5, skips=off)]
+    found = [ClassReport("s", "vm_addresses", dry_run=False, seen=5, skips=off)]
     lines = told(found).splitlines()
     assert (
         "· vm_addresses: 5 skipped (vm100 (qemu/100), vm101 (qemu/101), vm102 (qemu/102) and 2 more): "
