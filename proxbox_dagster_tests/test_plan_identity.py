@@ -161,6 +161,16 @@ def test_a_new_guest_gets_the_name_that_another_one_gives_up_in_the_same_run() -
     assert run.counts("virtual_machines") == {"seen": 2, "unchanged": 2}
 
 
+def test_a_new_guest_gets_a_name_although_names_go_on_from_guest_to_guest() -> None:
+    netbox = synced(wanted("virtual_machines", *(machine(101 + n, name) for n, name in enumerate("abc"))))
+    after = [machine(100, "a"), *(machine(101 + n, name) for n, name in enumerate(("b", "c", "d")))]
+    run = again(netbox, wanted("virtual_machines", *after))
+    assert run.counts("virtual_machines") == {"seen": 4, "created": 1, "updated": 3}
+    names = {row["custom_fields"]["proxmox_vm_id"]: row["name"] for row in netbox.all(VMS)}
+    assert names == {100: "a", 101: "b", 102: "c", 103: "d"}
+    assert again(netbox, wanted("virtual_machines", *after)).counts("virtual_machines") == {"seen": 4, "unchanged": 4}
+
+
 def test_a_name_that_stepped_aside_is_known_for_ours_where_the_run_ends_then() -> None:
     both = wanted("virtual_machines", machine(100, "a"), machine(101, "b"))
     netbox = synced(both)

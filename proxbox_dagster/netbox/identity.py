@@ -184,10 +184,22 @@ def step_aside(spec: ModelSpec, stuck: Sequence[Update], state: NetBoxState) -> 
             continue
         held = decode(spec.by_name[name], row)
         if wanted.get(held.casefold(), item.row_id) != item.row_id:
-            ending = f" (renamed {item.row_id})"
-            aside = held[: (spec.by_name[name].limit or 64) - len(ending)] + ending
-            return Update(item.row, item.row_id, {name: (held, aside)}, {**memory_of(row), name: aside})
+            return renamed(spec, item.row, row, aside_of(spec, row))
     return None
+
+
+def aside_of(spec: ModelSpec, row: dict[str, Any]) -> str:
+    """A name that nobody else has, for a row whose own name another one is to get before it can have its new one."""
+    name = spec.by_name[str(spec.gives_way)]
+    ending = f" (renamed {row['id']})"
+    return str(decode(name, row))[: (name.limit or 64) - len(ending)] + ending
+
+
+def renamed(spec: ModelSpec, desired: Row, row: dict[str, Any], to: str) -> Update:
+    """The change of a row's name alone, and of our memory of it."""
+    name = str(spec.gives_way)
+    before = decode(spec.by_name[name], row)
+    return Update(desired, row["id"], {name: (before, to)}, {**memory_of(row), name: to})
 
 
 def _folded(key: UniqueKey, value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from proxbox_dagster.facts import UNOBSERVED
 from proxbox_dagster.netbox.changes import Create, Plan, Rules, Update
 from proxbox_dagster.netbox.fields import FieldRules
-from proxbox_dagster.netbox.identity import Identities
+from proxbox_dagster.netbox.identity import Identities, aside_of, renamed
 from proxbox_dagster.netbox.moves import followers, held, releases
 from proxbox_dagster.netbox.records import is_marked, memory_of
 from proxbox_dagster.netbox.removal import Removals, first_mark, plan_removals
@@ -265,17 +265,21 @@ class _Planner:
         return True
 
     def _makes_room(self, rival: dict[str, Any]) -> bool:
-        """True where the row that has a new one's name gets another in this plan: it gets that one first."""
+        """True where the row that has a new one's name gets another in this plan: it gets that one first.
+
+        Where a third row still has that one, it steps aside until then.
+        """
         name = self.spec.gives_way
         item = next((item for item in self.made.updates if item.row_id == rival["id"] and name in item.changes), None)
-        if (
-            item is None
-            or name is None
-            or self.identities.held_key(rival) == self.identities.held_key(rival, item.changes[name][1])
-        ):
+        if item is None or name is None:
             return False
-        memory = {**memory_of(rival), name: item.changes[name][1]}
-        self.made.retires.append(Update(Row({}, item.row.label), rival["id"], {name: item.changes[name]}, memory))
+        after = item.changes[name][1]
+        key = self.identities.held_key(rival, after)
+        if key == self.identities.held_key(rival):
+            return False
+        held = {self.identities.held_key(row) for row in self.state.rows(self.spec)}
+        to = aside_of(self.spec, rival) if key in held else after
+        self.made.retires.append(renamed(self.spec, Row({}, item.row.label), rival, to))
         return True
 
     # -- rows that NetBox has -----------------------------------------------------------------------------------
