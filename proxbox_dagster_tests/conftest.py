@@ -24,7 +24,9 @@ settings.register_profile("any-machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any-machine")
 
 NO_NETBOX = "without NetBox: "
-REAL_FIXTURES = frozenset({"netbox", "netbox_server"})
+REAL = "netbox_server"
+"""Whatever a test asks for, this is among its fixtures where it needs the real NetBox; a module's own ``netbox`` is
+none."""
 
 # A worker takes one file after the other, in this order (xdist's own is by the number of tests): begun late, a long one
 # would keep it busy when the rest is done. Half a minute and more, the longest first.
@@ -40,7 +42,7 @@ LONG = """
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever asks for the real NetBox is marked ``real``, so that ``-m "not real"`` is the fast part."""
     for item in items:
-        if REAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        if REAL in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real)
     order = {f"test_{name}.py": number for number, name in enumerate(LONG.split())}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))

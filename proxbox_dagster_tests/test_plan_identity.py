@@ -53,11 +53,20 @@ def missing(netbox: FakeNetBox, row_id: int) -> dict[str, Any]:
 def test_a_number_with_another_uuid_and_another_name_is_another_guest() -> None:
     netbox = synced(wanted("virtual_machines", machine(100)))
     old = netbox.one(VMS)["id"]
-    run = again(netbox, wanted("virtual_machines", machine(100, "other", serial=UUID.format(9))))
+    run = later(netbox, whole(100, name="other", serial=UUID.format(9)))
     assert run.counts("virtual_machines") == {"seen": 1, "created": 1}
     assert netbox.one(VMS, name="other")["id"] != old
     assert netbox.one(VMS, id=old)["custom_fields"]["proxmox_vm_id"] is None
     assert netbox.one(VMS, id=old)["status"] == "decommissioning"
+    assert run.plans["virtual_machines"].notes == [f"vm100 (id {old}) is gone: its number now belongs to other"]
+
+
+def test_what_is_under_a_number_that_was_given_anew_goes_to_the_new_guest() -> None:
+    netbox = synced(whole(100), wanted("virtual_disks", disk(100, "a")))
+    old = netbox.one(VMS)["id"]
+    later(netbox, whole(100, name="other", serial=UUID.format(9)), wanted("virtual_disks", disk(100, "b")))
+    new = netbox.one(VMS, name="other")["id"]
+    assert {row["name"]: row["virtual_machine"] for row in netbox.all(DISK.path)} == {"a": old, "b": new}
 
 
 def test_what_a_person_wrote_into_serial_and_name_proves_nothing() -> None:
@@ -279,7 +288,8 @@ def test_a_damaged_record_begins_the_grace_period_anew(damage: dict[str, Any]) -
     netbox.edit(VMS, row_id, cf_proxbox_missing=damage)
     assert later(netbox, whole(101), days=9, removal=removal).counts("virtual_machines") == {"seen": 1, "unchanged": 1}
     assert missing(netbox, row_id)["since"] == "2026-03-10T12:00:00+00:00"
-    assert later(netbox, whole(101), days=9.5, removal=removal).counts("virtual_machines")["seen"] == 1
+    waits = later(netbox, whole(101), days=9.5, removal=removal)
+    assert (waits.counts("virtual_machines")["seen"], waits.reports["virtual_machines"].waiting) == (1, 1)
     assert later(netbox, whole(101), days=11, removal=removal).counts("virtual_machines")["deleted"] == 1
 
 
@@ -350,7 +360,33 @@ def test_rows_that_were_not_seen_are_named_with_the_reason() -> None:
     desired = whole(100)
     desired.coverage = replace(desired.coverage, everything=False, gap=True, reason="the token lacks VM.Audit")
     run = later(netbox, desired)
+    assert later(netbox, replace(desired, rows=whole(100, 101).rows)).reports["virtual_machines"].warnings == []
     assert run.reports["virtual_machines"].warnings == [
         f"kept: 1 not seen (vm101 (id {netbox.one(VMS, name='vm101')['id']})) and not taken for gone: "
         "the token lacks VM.Audit"
     ]
+
+
+def test_what_proxmox_may_only_hide_is_neither_marked_nor_deleted_and_only_what_would_be_is_asked_for() -> None:
+    asked: list[str] = []
+
+    def hidden(_spec: Any, row: dict[str, Any]) -> str | None:
+        asked.append(row["name"])
+        return "the token may not see it" if row["name"] == "vm100" else None
+
+    def run(proof: Any, *rows: Any) -> Run:
+        rules = Rules(removal=replace(OPEN, default="delete", grace_days=0, confirmations=1), proof=proof)
+        return Run(netbox, rules).write(*base(), *rows)
+
+    netbox = synced(whole(100, 101, 102))
+    first = run(hidden, whole(102))
+    assert first.counts("virtual_machines") == {"seen": 1, "unchanged": 1, "marked": 1}
+    assert asked == ["vm100", "vm101"]
+    [kept] = first.reports["virtual_machines"].warnings
+    assert kept.endswith("the token may not see it")
+    run(None, whole(102))
+    asked.clear()
+    last = run(hidden, whole(102))
+    assert last.counts("virtual_machines")["seen"] == 1
+    assert {row["name"] for row in netbox.all(VMS)} == {"vm100", "vm102"}, "101 went in the run that asked nobody"
+    assert asked == ["vm100"]

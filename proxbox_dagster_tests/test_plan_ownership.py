@@ -64,6 +64,15 @@ def test_a_tag_that_was_deleted_stays_loud_until_it_is_put_back() -> None:
     assert again(netbox, guests).counts("virtual_machines") == {"seen": 3, "created": 1, "updated": 1, "unchanged": 1}
 
 
+def test_an_object_that_proxmox_names_twice_is_written_once_and_reported() -> None:
+    netbox = synced(wanted("virtual_machines", machine(100, "first"), machine(100, "second")))
+    run = again(netbox, wanted("virtual_machines", machine(100, "first"), machine(100, "second")))
+    assert [row["name"] for row in netbox.all(VMS)] == ["first"]
+    assert run.counts("virtual_machines") == {"seen": 2, "unchanged": 1, "failed": 1}
+    [failure] = run.reports["virtual_machines"].failures
+    assert "twice (first and second); the first is used" in failure.reason
+
+
 def test_fields_that_another_class_patches_on_a_released_row_are_left_alone() -> None:
     """Primary addresses are written by a class without tags of its own."""
     guests = wanted("virtual_machines", machine(100))
@@ -78,7 +87,7 @@ def test_fields_that_another_class_patches_on_a_released_row_are_left_alone() ->
 
 def test_a_shared_row_of_people_is_used_and_not_changed() -> None:
     netbox = fake()
-    theirs = netbox.add("dcim/device-roles", slug="qemu", name="Ours since 2009", color="ffffff")
+    theirs = netbox.add("dcim/device-roles", slug="qemu", name="Ours since 2009", color="ffffff", tags=["proxbox-missing"])
     before = netbox.snapshot()
     run = Run(netbox).write(wanted("roles", role("qemu", color="00ff00")))
     assert netbox.snapshot() == before
