@@ -131,8 +131,11 @@ def test_a_gone_guest_gives_up_its_name_and_gets_it_back() -> None:
     netbox = synced(whole(100, 101))
     old = netbox.one(VMS, name="vm100")["id"]
     copy = machine(150, "vm100", serial=UUID.format(100))
-    later(netbox, wanted("virtual_machines", machine(101), copy, whole=True))
+    run = later(netbox, wanted("virtual_machines", machine(101), copy, whole=True))
     assert netbox.one(VMS, id=old)["name"] == f"vm100 (missing {old})"
+    assert run.plans["virtual_machines"].notes == [
+        f"vm100 is gone and gives up its name for vm100: it is vm100 (missing {old}) now"
+    ]
     assert netbox.one(VMS, name="vm100")["custom_fields"]["proxmox_vm_id"] == 150
     later(netbox, whole(100, 101))
     later(netbox, whole(100, 101))

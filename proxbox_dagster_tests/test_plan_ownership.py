@@ -87,7 +87,9 @@ def test_fields_that_another_class_patches_on_a_released_row_are_left_alone() ->
 
 def test_a_shared_row_of_people_is_used_and_not_changed() -> None:
     netbox = fake()
-    theirs = netbox.add("dcim/device-roles", slug="qemu", name="Ours since 2009", color="ffffff", tags=["proxbox-missing"])
+    theirs = netbox.add(
+        "dcim/device-roles", slug="qemu", name="Ours since 2009", color="ffffff", tags=["proxbox-missing"]
+    )
     before = netbox.snapshot()
     run = Run(netbox).write(wanted("roles", role("qemu", color="00ff00")))
     assert netbox.snapshot() == before
