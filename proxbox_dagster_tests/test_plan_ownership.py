@@ -12,6 +12,7 @@ from proxbox_dagster.netbox.spec import OWNER_TAG, Desired, Outcome, Ref, Row
 from proxbox_dagster_tests.support.core import Run, again, fake, planned, synced
 from proxbox_dagster_tests.support.core_specs import (
     CLUSTER,
+    DISK,
     MACHINE,
     OTHER,
     PORT,
@@ -28,7 +29,7 @@ from proxbox_dagster_tests.support.core_specs import (
 )
 from proxbox_dagster_tests.support.fake_netbox import FakeNetBox
 
-VMS = MACHINE.path
+VMS, DISKS = MACHINE.path, DISK.path
 
 
 # -- ownership and adoption ---------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ def test_fields_that_another_class_patches_on_a_released_row_are_left_alone() ->
     """Primary addresses are written by a class without tags of its own."""
     guests = wanted("virtual_machines", machine(100))
     netbox = synced(guests, wanted("virtual_disks", disk(100, "scsi0")))
-    [disk_row] = netbox.all("virtualization/virtual-disks")
+    [disk_row] = netbox.all(DISKS)
     netbox.edit(VMS, netbox.one(VMS)["id"], tags=[])
     made = planned(netbox, wanted("primary_disks", primary(100, Ref("virtual_disks", (machine_ref(100), "scsi0")))))
     assert disk_row["id"]
@@ -275,6 +276,8 @@ def moved_guest(netbox: FakeNetBox) -> Desired:
 def test_a_guest_from_another_cluster_keeps_its_row_once_it_is_missing_there() -> None:
     netbox = synced()
     guest = moved_guest(netbox)
+    Run(netbox, endpoint=OTHER).write(wanted("virtual_disks", disk(7, "a", endpoint=OTHER)))
+    theirs = netbox.one(DISKS)["id"]
     Run(netbox, endpoint=OTHER).write(wanted("virtual_machines", machine(8, endpoint=OTHER), whole=True))
     old = netbox.one(VMS, name="wanderer")
     assert old["status"] == "decommissioning"
@@ -287,6 +290,8 @@ def test_a_guest_from_another_cluster_keeps_its_row_once_it_is_missing_there() -
     assert row["custom_fields"]["proxbox_missing"] is None
     assert row["status"] == "active"
     assert "proxbox-missing" not in row["tags"]
+    [kept] = netbox.all(DISKS)
+    assert (kept["id"], kept["custom_fields"]["proxmox_endpoint"]) == (theirs, "ams1"), "what is under it comes along"
     assert again(netbox, guest).counts("virtual_machines") == {"seen": 1, "unchanged": 1}
     assert any("came from endpoint fra1" in note for note in run.reports["virtual_machines"].notes)
 
