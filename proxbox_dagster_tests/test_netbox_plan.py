@@ -128,7 +128,11 @@ def test_fill_if_empty_writes_only_into_nothing() -> None:
 def test_create_only_is_written_once() -> None:
     netbox = synced(wanted("virtual_machines", machine(100, disk=10)))
     assert netbox.one(VMS)["disk"] == 10
-    assert not planned(netbox, wanted("virtual_machines", machine(100, disk=20))).writes
+    for theirs in (10, 5, None):
+        netbox.edit(VMS, netbox.one(VMS)["id"], disk=theirs)
+        made = planned(netbox, wanted("virtual_machines", machine(100, disk=20)))
+        assert not made.writes
+        assert not made.conflicts, "a person's from then on"
 
 
 def test_never_by_override_is_left_out_of_create_and_update() -> None:
