@@ -100,6 +100,14 @@ def test_managed_fills_what_is_empty_and_never_was_ours() -> None:
     assert changes(made) == {"vm100": {"description": (None, "new")}}
 
 
+def test_managed_leaves_to_people_what_proxmox_says_nothing_about() -> None:
+    netbox = synced(wanted("virtual_machines", machine(100)))
+    netbox.edit(VMS, netbox.one(VMS)["id"], description="mine")
+    made = planned(netbox, wanted("virtual_machines", machine(100, description=None)))
+    assert not made.writes
+    assert not made.conflicts
+
+
 def test_managed_stays_empty_when_a_person_cleared_it() -> None:
     netbox = synced(wanted("virtual_machines", machine(100, description="one")))
     netbox.edit(VMS, netbox.one(VMS)["id"], description="")
@@ -123,6 +131,7 @@ def test_fill_if_empty_writes_only_into_nothing() -> None:
     netbox = synced(wanted("virtual_machines", machine(100), machine(101, comments="a")))
     made = planned(netbox, wanted("virtual_machines", machine(100, comments="b"), machine(101, comments="b")))
     assert changes(made) == {"vm100": {"comments": (None, "b")}}
+    assert not made.conflicts
 
 
 def test_create_only_is_written_once() -> None:

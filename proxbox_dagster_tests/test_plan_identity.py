@@ -282,6 +282,16 @@ def test_a_status_that_a_person_chose_comes_back_with_the_guest() -> None:
         assert netbox.one(VMS, id=row_id)["status"] == "staged"
 
 
+def test_a_status_that_nobody_chose_follows_the_guest_as_it_comes_back() -> None:
+    rules = Rules(policies={"virtual_machines": {"status": Policy.MANAGED}}, removal=OPEN)
+    netbox = synced(whole(100, 101), rules=rules)
+    row_id = netbox.one(VMS, name="vm100")["id"]
+    Run(netbox, rules).write(*base(), whole(101))
+    run = Run(netbox, rules).write(*base(), whole(100, 101, status="offline"))
+    assert netbox.one(VMS, id=row_id)["status"] == "offline"
+    assert run.plans["virtual_machines"].conflicts == []
+
+
 @pytest.mark.parametrize("damage", [{"since": "never", "confirmed": "x"}, {"since": "2099-01-01T00:00:00Z"}, {"a": 1}])
 def test_a_damaged_record_begins_the_grace_period_anew(damage: dict[str, Any]) -> None:
     removal = replace(OPEN, default="delete", grace_days=1, confirmations=1)

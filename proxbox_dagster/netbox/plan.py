@@ -229,7 +229,7 @@ class _Planner:
         nobody knew that it is taken, and NetBox would refuse the whole row.
         """
         name = self.spec.gives_way
-        wanted = [item for item in self.made.updates if name in item.changes] if name else []
+        wanted = [item for item in self.made.updates if name in item.changes]
         if not wanted or name is None:
             return
         holders = {self.identities.held_key(row): row for row in self.state.rows(self.spec)}
