@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from proxbox_dagster.netbox.applied import Applied
@@ -11,10 +11,11 @@ from proxbox_dagster.netbox.apply import Writer
 from proxbox_dagster.netbox.changes import Plan, Rules
 from proxbox_dagster.netbox.names import Names
 from proxbox_dagster.netbox.plan import plan
+from proxbox_dagster.netbox.removal import RemovalRules
 from proxbox_dagster.netbox.spec import Desired
 from proxbox_dagster.netbox.state import NetBoxState
 from proxbox_dagster.report import ClassReport, report_of
-from proxbox_dagster_tests.support.core_specs import ENDPOINT, MODELS, SPECS, cluster, role, wanted
+from proxbox_dagster_tests.support.core_specs import ENDPOINT, MODELS, SPECS, cluster, machine, role, wanted
 from proxbox_dagster_tests.support.fake_netbox import FakeNetBox
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -87,6 +88,20 @@ def base() -> Sequence[Desired]:
 def again(netbox: FakeNetBox, *desired: Desired, **run: Any) -> Run:
     """A further run, of everything."""
     return Run(netbox, **run).write(*base(), *desired)
+
+
+OPEN = RemovalRules(brake_percent=100, brake_objects=99)
+"""Removal without a brake."""
+
+
+def whole(*vmids: int, **values: Any) -> Desired:
+    """Guests, and no others: the read covered everything."""
+    return wanted("virtual_machines", *(machine(vmid, **values) for vmid in vmids), whole=True)
+
+
+def later(netbox: FakeNetBox, *desired: Desired, days: float = 0, removal: RemovalRules = OPEN) -> Run:
+    """A further run, so many days later."""
+    return Run(netbox, Rules(removal=removal), now=NOW + timedelta(days=days)).write(*base(), *desired)
 
 
 def planned(netbox: FakeNetBox, desired: Desired, rules: Rules | None = None) -> Plan:
