@@ -6,7 +6,7 @@ field by field what would change; :mod:`proxbox_dagster.netbox.apply` does exact
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -131,7 +131,8 @@ class _Planner:
         for row, found in matched:
             self._match(row, found)
         self._absent(absent, [row for row, _ in matched])
-        self._free_names()
+        name = self.spec.gives_way
+        self._free_names({found["id"] for row, found in matched if row.values.get(str(name)) is UNOBSERVED})
 
     def _removals(self, made: int, retired: int) -> Removals:
         return plan_removals(
@@ -222,24 +223,24 @@ class _Planner:
         self.made.notes.append(f"{mark.label} is gone: its number now belongs to {row.label}")
         self.state.release(self.spec, found)
 
-    def _free_names(self) -> None:
+    def _free_names(self, unnamed: Collection[int]) -> None:
         """Rows that get a name which another row of ours still holds: that one gives way if its object is gone.
 
-        Else they keep their name, and get everything else: the holder's name may not have been observed, so that
-        nobody knew that it is taken, and NetBox would refuse the whole row.
+        Where the holder's name was not observed (``unnamed``), or the holder itself, nobody knew that it is taken:
+        they keep theirs and get everything else, for NetBox would refuse the whole row.
         """
         name = self.spec.gives_way
         wanted = [item for item in self.made.updates if name in item.changes]
         if not wanted or name is None:
             return
         holders = {self.identities.held_key(row): row for row in self.state.rows(self.spec)}
-        renamed = {item.row_id for item in wanted}
         for item in wanted:
             own = self.state.row(self.spec, item.row_id)
             rival = holders.get(self.identities.held_key(own, item.changes[name][1])) if own else None
-            if own is None or rival is None or rival["id"] in renamed:
+            if own is None or rival is None or rival["id"] == item.row_id:
                 continue
-            if rival["id"] in self.made.present or not self._give_way(item.row, rival):
+            seen = rival["id"] in self.made.present
+            if rival["id"] in unnamed or not (seen or self._give_way(item.row, rival)):
                 self._keep_name(name, item, own, rival)
 
     def _keep_name(self, name: str, item: Update, own: dict[str, Any], rival: dict[str, Any]) -> None:
