@@ -56,15 +56,16 @@ def _read(job: dict[str, Any]) -> int:
     bare = _netbox(job)
 
     def one(entry: dict[str, Any]) -> int:
-        count = 0
+        count = start = 0
         while True:
-            query = {**entry["filters"], "limit": PAGE, "offset": count}
+            query = {**entry["filters"], "limit": PAGE, "start": start}
             answer = bare("GET", f"{job['url']}/api/{entry['path']}/", params=query)
             answer.raise_for_status()
             page = answer.json()
             count += len(page["results"])
             if not page["next"]:
                 return count
+            start = page["results"][-1]["id"] + 1
 
     with ThreadPoolExecutor(job["clients"]) as pool:
         return sum(pool.map(one, job["lists"]))
