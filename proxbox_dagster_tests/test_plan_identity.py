@@ -105,6 +105,27 @@ def test_a_guest_whose_number_was_emptied_is_no_other_and_known_again_by_explici
     assert (row["id"], row["custom_fields"]["proxmox_vm_id"], row["description"]) == (row_id, 100, "of a person")
 
 
+def test_a_released_row_keeps_its_number_and_its_name_whoever_has_them_now() -> None:
+    netbox = synced(whole(100, 101))
+    later(netbox, whole(101))
+    old = netbox.one(VMS, name="vm100")["id"]
+    netbox.edit(VMS, old, tags=["proxbox-missing"])
+    before = netbox.one(VMS, id=old)
+    other = machine(100, "other", serial=UUID.format(9))
+    later(netbox, wanted("virtual_machines", machine(101), other, machine(150, "vm100"), whole=True))
+    assert netbox.one(VMS, id=old) == before
+    assert len(netbox.all(VMS)) == 2
+
+
+def test_a_guest_made_anew_under_another_number_of_its_cluster_is_a_new_one() -> None:
+    netbox = synced(whole(100, 101))
+    later(netbox, whole(101))
+    old = netbox.one(VMS, name="vm100")["id"]
+    later(netbox, wanted("virtual_machines", machine(101), machine(150, "new", serial=UUID.format(100)), whole=True))
+    assert netbox.one(VMS, name="new")["id"] != old
+    assert netbox.one(VMS, id=old)["custom_fields"]["proxmox_vm_id"] == 100
+
+
 def test_a_gone_guest_gives_up_its_name_and_gets_it_back() -> None:
     netbox = synced(whole(100, 101))
     old = netbox.one(VMS, name="vm100")["id"]
