@@ -26,8 +26,9 @@ from proxbox_dagster_tests.support.polling import until
 from proxbox_dagster_tests.support.synced import VMS, errors
 from proxbox_dagster_tests.support.workspace import workspace
 
-SOON = 2.0
-"""Seconds, as promised, from the signal to the end of the process. What is waited for here takes a minute."""
+SOON = 5.0
+"""Seconds from the signal to the end of the process: two, as promised, and what a busy machine adds. What is waited for
+here takes a minute."""
 
 Arrange = Callable[[History, threading.Event], None]
 
