@@ -111,6 +111,11 @@ def _selection(order: Order, settings: Settings) -> list[dg.AssetKey] | None:
         names = [stage.name for stage in guest_stages()]
     if not names:
         return None
+    if order.vmids and not any("guests" in stage.sources for stage in STAGES if stage.name in names):
+        raise SettingsError(
+            f"--vmid narrows a run to guests, of which there are none in {', '.join(names)}: leave it out, "
+            "or name a stage of guests."
+        )
     plugin = settings.require().plugin
     left = [stage.name for stage in STAGES if stage.name in names and stage.classes(plugin=plugin)]
     if not left:

@@ -16,6 +16,7 @@ from proxbox_dagster import early, sync
 from proxbox_dagster.cli import app
 from proxbox_dagster.lock import EndpointBusy
 from proxbox_dagster.run import EndpointRun, RunOptions
+from proxbox_dagster.settings import SettingsError
 from proxbox_dagster.terminal import Terminal
 from proxbox_dagster_tests.support.graph import two_endpoints
 
@@ -159,3 +160,12 @@ def test_a_command_that_is_interrupted_before_its_first_run_tells_so(
     assert (result["ok"], result["cancelled"]) == (False, True)
     assert [endpoint["errors"] for endpoint in result["endpoints"].values()] == [["the run was cancelled"]]
     assert len(seen.closed) == 1
+
+
+def test_guests_are_refused_for_stages_that_have_none(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "load_settings", two_endpoints)
+    with pytest.raises(SettingsError, match="guests, of which there are none in devices, storage: leave it out"):
+        sync.sync_endpoints(
+            sync.Order(endpoints=("ams1",), stages=("devices", "storage"), vmids=(100,)),
+            Terminal(Console(), quiet=True),
+        )
