@@ -19,10 +19,10 @@ def host_and_port(text: str, port: int) -> tuple[str, int]:
     if "@" in text:
         raise ValueError("a host and nothing else: user and secret have keys of their own")
     text = text.strip()
-    if _is_address(text):
+    if is_address(text):
         return text, port
     found = _WRITTEN.fullmatch(text)
-    if found is not None and (found["address"] is None or _is_address(found["address"])):
+    if found is not None and (found["address"] is None or is_address(found["address"])):
         given = int(found["port"] or port)
         if 1 <= given <= HIGHEST_PORT:
             return found["address"] or found["name"], given
@@ -34,7 +34,8 @@ def shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether a host is given by its IP address, and not by a name."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

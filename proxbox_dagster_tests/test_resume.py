@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,10 +11,8 @@ import pytest
 from proxbox_dagster.assembly import build_definitions
 from proxbox_dagster.jobs import FULL_UPDATE
 from proxbox_dagster.keys import SUMMARY_KEY
-from proxbox_dagster.netbox.spec import Outcome, Skip
-from proxbox_dagster.report import ClassReport
 from proxbox_dagster.stages import STAGES
-from proxbox_dagster_tests.support.fake_run import FakeRun, FakeWorld
+from proxbox_dagster_tests.support.fake_run import FakeWorld, let_a_device_fail
 from proxbox_dagster_tests.support.graph import two_endpoints
 
 pytestmark = pytest.mark.real
@@ -125,16 +122,7 @@ def test_re_executed_from_failure_a_run_with_failed_objects_stays_red(
     instance: dg.DagsterInstance, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the summary is done again, and it would find that nothing at all had failed."""
-    write = FakeRun.write
-
-    def failing(self: FakeRun, stage: str, desired: Any) -> ClassReport:
-        report = write(self, stage, desired)
-        if report.object_class == "devices":
-            report.seen = 1
-            report.failures.append(Skip("pve1", "name is taken", Outcome.FAILED))
-        return report
-
-    monkeypatch.setattr(FakeRun, "write", failing)
+    let_a_device_fail(monkeypatch)
     with run(instance) as result:
         assert done(result) == ["read_proxmox", *NAMES]
     for _ in range(2):

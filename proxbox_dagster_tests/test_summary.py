@@ -21,7 +21,7 @@ from proxbox_dagster.netbox.spec import Outcome, Skip
 from proxbox_dagster.report import ClassReport
 from proxbox_dagster.stages import STAGES, object_classes
 from proxbox_dagster.summary_page import ClassLine, RunStory, page
-from proxbox_dagster_tests.support.fake_run import FakeRun, FakeWorld
+from proxbox_dagster_tests.support.fake_run import FakeRun, FakeWorld, let_a_device_fail
 from proxbox_dagster_tests.support.graph import two_endpoints
 
 NOTHING = dict.fromkeys(ClassReport("s", "c", dry_run=False).counts(), 0)
@@ -202,16 +202,7 @@ def test_a_run_that_breaks_leaves_its_summary_too(world: FakeWorld) -> None:
 
 
 def test_a_run_with_failed_objects_leaves_its_summary_too(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = FakeRun.write
-
-    def failing(self: FakeRun, stage: str, desired: Any) -> ClassReport:
-        report = write(self, stage, desired)
-        if report.object_class == "devices":
-            report.seen = 1
-            report.failures.append(Skip("pve1", "name is taken", Outcome.FAILED))
-        return report
-
-    monkeypatch.setattr(FakeRun, "write", failing)
+    let_a_device_fail(monkeypatch)
     with dg.DagsterInstance.ephemeral() as instance:
         assert not run_job(instance).success
         text = told(instance)

@@ -105,7 +105,7 @@ def _runs(size: Figures) -> list[tuple[str, Figures]]:
     return [(kind, size[kind]) for kind in ("cold", "no-op", "changed", "one VM") if kind in size]
 
 
-def _floor(size: Figures, kind: str, run: Figures) -> tuple[str, str]:
+def _floor(kind: str, run: Figures) -> tuple[str, str]:
     """The floor in words, and the ratio."""
     if "floor" not in run:
         return "—", "—"
@@ -117,7 +117,7 @@ def _floor(size: Figures, kind: str, run: Figures) -> tuple[str, str]:
 def _lines(size: Figures) -> list[Sequence[Any]]:
     lines: list[Sequence[Any]] = []
     for kind, run in _runs(size):
-        floor, ratio = _floor(size, kind, run)
+        floor, ratio = _floor(kind, run)
         requests = sum(run["netbox_requests"].values())
         seconds, memory = f"{run['wall']:.1f}", f"{run['peak_mib']:.0f}"
         line = (size["guests"], kind, seconds, floor, ratio, f"{run['cpu']:.1f}", f"{run['netbox_cpu']:.1f}", memory)

@@ -6,6 +6,7 @@ import ipaddress
 from typing import Any
 
 from proxbox_dagster.facts import UNOBSERVED
+from proxbox_dagster.hosts import is_address
 from proxbox_dagster.netbox.spec import Coverage, Desired, ObjectClass, Ref, Row
 from proxbox_dagster.stages import devices_specs as specs
 from proxbox_dagster.stages.common import (
@@ -177,18 +178,10 @@ def _devices(view: _View) -> Desired:
     return desired
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _endpoint_addresses(view: _View) -> Desired:
     desired = Desired(specs.ENDPOINT_ADDRESSES, coverage=SHARED)
     host = view.context.host
-    if _is_address(host):
+    if is_address(host):
         address = str(ipaddress.ip_interface(host))
         desired.rows.append(Row({"host": host, "address": address, "tags": OWNER_TAGS}, host))
     return desired
@@ -199,8 +192,8 @@ def _endpoints(view: _View) -> Desired:
     versions = [detail for _, detail in view.nodes.values() if detail.get("version")]
     values = {
         "name": context.endpoint,
-        "domain": None if _is_address(context.host) else context.host,
-        "ip_address": Ref("endpoint_addresses", (context.host,)) if _is_address(context.host) else None,
+        "domain": None if is_address(context.host) else context.host,
+        "ip_address": Ref("endpoint_addresses", (context.host,)) if is_address(context.host) else None,
         "port": context.port,
         "mode": view.mode,
         "version": versions[0]["version"] if versions else UNOBSERVED,
@@ -237,7 +230,7 @@ def _proxmox_nodes(view: _View) -> Desired:
     context = view.context
     desired = Desired(specs.PROXMOX_NODES, coverage=covered(context, view.status, view.read_nodes))
     for node, (member, detail) in view.nodes.items():
-        address = member.get("ip") or (context.host if view.standalone and _is_address(context.host) else None)
+        address = member.get("ip") or (context.host if view.standalone and is_address(context.host) else None)
         if not address:
             key = (context.endpoint, node)
             desired.skip(node, "Proxmox tells no address of this node, which the plugin's row needs", key)

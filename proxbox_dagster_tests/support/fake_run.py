@@ -16,7 +16,7 @@ import pytest
 
 from proxbox_dagster.audit import Audit
 from proxbox_dagster.facts import Fetched, frame_of
-from proxbox_dagster.netbox.spec import Desired
+from proxbox_dagster.netbox.spec import Desired, Outcome, Skip
 from proxbox_dagster.proxmox.errors import ProxmoxError
 from proxbox_dagster.proxmox.sources import SOURCES, data_version
 from proxbox_dagster.report import ClassReport
@@ -113,3 +113,17 @@ class FakeRun:
 
     def close(self) -> None:
         return
+
+
+def let_a_device_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on every run has one device, and NetBox refuses it."""
+    write = FakeRun.write
+
+    def failing(self: FakeRun, stage: str, desired: Desired) -> ClassReport:
+        report = write(self, stage, desired)
+        if report.object_class == "devices":
+            report.seen = 1
+            report.failures.append(Skip("pve1", "name is taken", Outcome.FAILED))
+        return report
+
+    monkeypatch.setattr(FakeRun, "write", failing)
